@@ -1,0 +1,79 @@
+# `make book` and `make test` are all a reader needs; `make help` lists the rest.
+# Each target first brings .venv up to date by itself: see tools/setup.sh.
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab notebooks bench lint lock vendor clean setup check html
+
+PY := .venv/bin/python
+MATHJAX := 3.2.2
+UV := 0.13.9
+# Chapters to re-execute: make notebooks NOTEBOOKS="00_quickstart 02_shop_as_mdp". Empty: all.
+NOTEBOOKS :=
+
+# TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
+export TF_CPP_MIN_LOG_LEVEL := 3
+export PYTHONHASHSEED := 0
+# Notebooks draw inline; a backend from the reader's shell must not change that.
+unexport MPLBACKEND
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+book: html ## Build the book from the stored outputs, warnings as errors
+	@echo "The book is ready: file://$(CURDIR)/_build/html/index.html"
+
+test: export TQDM_DISABLE := 1
+test: check ## Check everything: format, lint, types, book, tests, every notebook cell
+	@$(MAKE) --no-print-directory html FRESH=--all
+	@echo "Passed: format, lint, types, and the book without a warning. Next: tests, and every cell run again."
+	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 $(wildcard tests notebooks)
+
+lab: setup ## Open the notebooks in JupyterLab
+	@echo "JupyterLab opens in your browser; Ctrl+C here ends it."
+	@$(PY) -m jupyterlab notebooks
+
+notebooks: export TQDM_DISABLE := 1
+notebooks: setup ## Run all notebooks again and store their outputs (or some: NOTEBOOKS="00_quickstart")
+	@$(PY) tools/notebooks.py $(NOTEBOOKS)
+
+bench: setup ## Measure the simulator's speed on this machine
+	@$(PY) tests/benchmarks/bench_shop.py
+	@echo "Benchmarks done."
+
+lint: check ## Check format, lint and types only
+	@echo "Passed: format, lint and types."
+
+lock: setup ## Renew requirements.lock from requirements.txt (newest versions within the ranges)
+	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
+	@$(PY) -m uv pip compile requirements.txt --output-file requirements.lock --quiet --upgrade \
+		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock"
+	@echo "requirements.lock is renewed; the next make target installs it."
+
+vendor: ## Fetch the stored copy of MathJax again (needs npm)
+	@command -v npm >/dev/null || { echo "npm is missing. Debian, Ubuntu:  sudo apt install npm"; exit 1; }
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+		echo "Fetching mathjax@$(MATHJAX) from the npm registry"; \
+		(cd "$$folder" && npm pack --silent mathjax@$(MATHJAX) >/dev/null && tar xzf mathjax-*.tgz); \
+		mkdir -p book/_static/vendor/mathjax; \
+		cp "$$folder/package/LICENSE" "$$folder/package/es5/tex-svg-full.js" book/_static/vendor/mathjax/
+	@echo "book/_static/vendor/mathjax holds MathJax $(MATHJAX)."
+
+clean: ## Remove everything that make has made, .venv too
+	@rm -rf _build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
+	@echo "Clean: what make had made is gone."
+
+# Steps that the targets above share ------------------------------------------------------------
+
+setup:
+	@sh tools/setup.sh
+
+check: setup
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy dqnrec_lite
+
+# Sphinx warns about a page only when it reads it: after a failure all pages must be read again.
+html: setup
+	@$(PY) .venv/bin/jupyter-book build . -W -n --keep-going $(FRESH) || { rm -rf _build/.doctrees; exit 1; }

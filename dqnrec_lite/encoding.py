@@ -1,0 +1,127 @@
+"""Event history -> state vector: counts, recency-decayed counts and the last few pages.
+
+A shop never sees a customer's taste. It sees events: what it showed, and whether the customer
+ignored it, viewed it, put it in the cart or bought it. An *encoding* turns that growing list into
+a vector of fixed length, the agent's state (Shani, Heckerman & Brafman, JMLR 6, 2005, section 3).
+
+The encoder here is incremental: one event costs the same however long the history is.
+`encode_history` computes the same vector from the whole list, and the two agree to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+EVENTS = ("ignore", "view", "addtocart", "transaction")
+IGNORE, VIEW, CART, BUY = range(4)
+
+
+class HistoryEncoder:
+    """Encodings of many customers' histories, kept up to date event by event.
+
+    The vector of one customer is, in this order (C categories, K kinds of item, 4 events):
+
+    - C x 4 counts per category and event, each page multiplying the old ones by `decay`;
+    - K x 4 counts per kind and event, decayed in the same way;
+    - C counts of purchases per category, not decayed, divided by 4;
+    - 2 x C one-hot: the category shown on the last page and on the one before;
+    - 4 one-hot: the last event;
+    - 1: pages seen so far, divided by `page_limit`.
+
+    Args:
+        num_histories: how many customers are followed side by side (n).
+        num_categories: C.
+        num_kinds: K. Item `i` has category `i // K` and kind `i % K`.
+        page_limit: pages after which a session is cut off.
+        decay: what is left of a count after one page, in [0, 1].
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_histories: int,
+        num_categories: int,
+        num_kinds: int,
+        page_limit: int,
+        decay: float = 0.85,
+    ) -> None:
+        for name, value in [
+            ("num_histories", num_histories),
+            ("num_categories", num_categories),
+            ("num_kinds", num_kinds),
+            ("page_limit", page_limit),
+        ]:
+            if value < 1:
+                raise ValueError(f"{name}={value!r}: must be at least 1")
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"decay={decay!r}: must lie in [0, 1]")
+        self.num_categories, self.num_kinds = num_categories, num_kinds
+        self.decay, self.page_limit = np.float32(decay), page_limit
+        self.decayed_size = 4 * (num_categories + num_kinds)
+        self.bought_at = self.decayed_size
+        self.last_at = self.bought_at + num_categories
+        self.event_at = self.last_at + 2 * num_categories
+        self.page_at = self.event_at + 4
+        self.size = self.page_at + 1
+        self.vectors = np.zeros((num_histories, self.size), np.float32)
+        self._row_start = np.arange(num_histories) * self.size
+        self._flat = self.vectors.reshape(-1)
+
+    def reset(self, where: np.ndarray | slice = slice(None)) -> None:
+        """Forget the histories at `where` (an index, mask or slice; default: all)."""
+        self.vectors[where] = 0.0
+
+    def start(self, where: np.ndarray, entry: np.ndarray) -> None:
+        """New histories at indices `where`: one view of category `entry`, from outside, each."""
+        self.vectors[where] = 0.0
+        self.vectors[where, entry * 4 + VIEW] = 1.0
+
+    def update(self, items: np.ndarray, events: np.ndarray) -> None:
+        """Add one page to every history, in O(1) per history.
+
+        Args:
+            items: what was shown, (n,) integers in [0, C K).
+            events: how the customer answered, (n,) integers in [0, 4).
+        """
+        categories, kinds = np.divmod(items, self.num_kinds)
+        vectors, flat, row = self.vectors, self._flat, self._row_start
+        vectors[:, : self.decayed_size] *= self.decay
+        flat[row + categories * 4 + events] += 1.0
+        flat[row + (self.num_categories + kinds) * 4 + events] += 1.0
+        flat[row + self.bought_at + categories] += (events == BUY) * np.float32(0.25)
+        last, before = self.last_at, self.last_at + self.num_categories
+        vectors[:, before : self.event_at] = vectors[:, last:before]
+        vectors[:, last:before] = 0.0
+        flat[row + last + categories] = 1.0
+        vectors[:, self.event_at : self.page_at] = 0.0
+        flat[row + self.event_at + events] = 1.0
+        vectors[:, self.page_at] += np.float32(1.0 / self.page_limit)
+
+
+def encode_history(
+    items: list[int], events: list[int], num_categories: int, num_kinds: int, page_limit: int
+) -> np.ndarray:
+    """Vector of one whole history, computed from the list: (size,) float32.
+
+    Args:
+        items: item shown on each page, oldest first.
+        events: answer to each page, oldest first, as indices into `EVENTS`.
+        num_categories: C.
+        num_kinds: K.
+        page_limit: pages after which a session is cut off.
+
+    Raises:
+        ValueError: the lists differ in length, or hold an unknown item or event.
+    """
+    if len(items) != len(events):
+        raise ValueError(f"items and events differ in length: {len(items)} and {len(events)}")
+    encoder = HistoryEncoder(1, num_categories, num_kinds, page_limit)
+    for page, (item, event) in enumerate(zip(items, events, strict=True)):
+        if not 0 <= item < num_categories * num_kinds:
+            raise ValueError(f"items[{page}]={item}: must lie in [0, {num_categories * num_kinds})")
+        if not 0 <= event < len(EVENTS):
+            raise ValueError(f"events[{page}]={event}: must lie in [0, {len(EVENTS)})")
+        encoder.update(np.array([item]), np.array([event]))
+    return encoder.vectors[0]

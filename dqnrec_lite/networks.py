@@ -1,0 +1,48 @@
+"""Keras 3 Q-networks: observation in, one value per action out, linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+
+def build_q_network(
+    observation_size: int,
+    num_actions: int,
+    hidden_sizes: Sequence[int] = (128, 128),
+    dueling: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """A multilayer perceptron (batch, observation_size) -> (batch, num_actions), float32.
+
+    The head is linear: an action value is any real number, so nothing may squash it.
+    Initial weights are He-uniform before ReLU; the head starts near zero, so that at the
+    beginning no action looks better than another by accident.
+
+    Args:
+        observation_size: length of an observation.
+        num_actions: how many actions there are.
+        hidden_sizes: units of each hidden ReLU layer.
+        dueling: q = v + a - mean(a), equation 9 of Wang et al. (arXiv:1511.06581).
+        seed: of the initial weights.
+    """
+    seeds = keras.random.SeedGenerator(seed)
+
+    def dense(units: int, scale: float, activation: str | None = None) -> keras.layers.Dense:
+        initializer = keras.initializers.VarianceScaling(
+            scale, mode="fan_in", distribution="uniform", seed=seeds
+        )
+        return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)
+
+    observation = keras.Input((observation_size,), dtype="float32", name="observation")
+    hidden = observation
+    for units in hidden_sizes:
+        hidden = dense(units, scale=2.0, activation="relu")(hidden)
+    if dueling:
+        value = dense(1, scale=0.01)(hidden)
+        advantage = dense(num_actions, scale=0.01)(hidden)
+        q = value + advantage - keras.ops.mean(advantage, axis=-1, keepdims=True)
+    else:
+        q = dense(num_actions, scale=0.01)(hidden)
+    return keras.Model(observation, q)

@@ -1,0 +1,150 @@
+"""Replay buffer: the agent's memory of transitions, a ring on preallocated arrays.
+
+Lin (Machine Learning 8, 1992) introduced experience replay; Mnih et al. (Nature 518, 2015) sample
+it uniformly. Sampling at random breaks the correlation between neighbouring transitions, and lets
+each be used more than once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dqnrec_lite.sessions import Step
+
+
+class Batch(NamedTuple):
+    """Transitions; every array has the same leading shape, written (...) here."""
+
+    observation: np.ndarray  # (..., observation_size) float32
+    action: np.ndarray  # (...) int32
+    reward: np.ndarray  # (...) float32, the n-step sum where n_step > 1
+    next_observation: np.ndarray  # (..., observation_size) float32
+    terminated: np.ndarray  # (...) float32: 1.0 where the session really ended
+    steps: np.ndarray  # (...) float32: how many rewards `reward` holds, 1 to n_step
+
+
+class ReplayBuffer:
+    """The last `capacity` transitions; old ones are overwritten first.
+
+    Args:
+        capacity: how many transitions are kept.
+        observation_size: length of an observation.
+
+    Raises:
+        ValueError: capacity or observation_size is below 1.
+    """
+
+    def __init__(self, capacity: int, observation_size: int) -> None:
+        if capacity < 1 or observation_size < 1:
+            raise ValueError(
+                f"capacity={capacity!r}, observation_size={observation_size!r}: "
+                "both must be at least 1"
+            )
+        self.capacity = capacity
+        self.data = Batch(
+            observation=np.zeros((capacity, observation_size), np.float32),
+            action=np.zeros(capacity, np.int32),
+            reward=np.zeros(capacity, np.float32),
+            next_observation=np.zeros((capacity, observation_size), np.float32),
+            terminated=np.zeros(capacity, np.float32),
+            steps=np.zeros(capacity, np.float32),
+        )
+        self.position = 0  # where the next transition goes
+        self.size = 0  # how many are stored
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes: capacity * (8 * observation_size + 16)."""
+        return sum(array.nbytes for array in self.data)
+
+    def add(self, batch: Batch) -> None:
+        """Store m transitions. All are checked before any is written.
+
+        Raises:
+            ValueError: arrays of unlike length, wrong observation size, NaN or infinite numbers,
+                or more transitions than the buffer holds.
+        """
+        count = len(batch.action)
+        if count > self.capacity:
+            raise ValueError(f"batch of {count} transitions: the buffer holds {self.capacity}")
+        for name, array, kept in zip(Batch._fields, batch, self.data, strict=True):
+            expected = (count, *kept.shape[1:])
+            if np.shape(array) != expected:
+                raise ValueError(f"{name}: shape {expected} expected, got {np.shape(array)}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}: finite numbers expected, got NaN or infinity")
+        where = (self.position + np.arange(count)) % self.capacity
+        for array, kept in zip(batch, self.data, strict=True):
+            kept[where] = array
+        self.position = (self.position + count) % self.capacity
+        self.size = min(self.size + count, self.capacity)
+
+    def sample(self, shape: int | tuple[int, ...], rng: np.random.Generator) -> Batch:
+        """Transitions drawn uniformly, with replacement.
+
+        Args:
+            shape: leading shape of the result, e.g. (updates, batch_size).
+            rng: NumPy generator; the same state gives the same sample.
+
+        Raises:
+            ValueError: the buffer is empty.
+        """
+        if self.size == 0:
+            raise ValueError("sample: the buffer is empty")
+        where = rng.integers(0, self.size, shape)
+        return Batch(*(kept[where] for kept in self.data))
+
+
+class NStepWindow:
+    """Turns steps of sessions into transitions of up to `n_step` rewards.
+
+    A transition is complete when it holds `n_step` rewards or its session ends, whichever is first;
+    so none reaches across a reset, and the last ones of a session are shorter (Sutton & Barto,
+    section 7.1). With n_step=1 each step is one transition.
+    """
+
+    def __init__(self, n_step: int, discount: float) -> None:
+        self.n_step, self.discount = n_step, discount
+        self._pending: list[dict[str, np.ndarray]] = []
+
+    def push(self, observation: np.ndarray, action: np.ndarray, step: Step) -> Batch:
+        """Add one step of n sessions; returns the transitions that it completes.
+
+        Args:
+            observation: (n, observation_size), acted on.
+            action: (n,) integers.
+            step: what came back.
+        """
+        count = len(action)
+        fresh = {
+            "observation": observation,
+            "action": action,
+            "reward": np.zeros(count),
+            "steps": np.zeros(count),
+            "open": step.valid.copy(),
+        }
+        self._pending.append(fresh)
+        ended = step.terminated | step.truncated
+        parts = []
+        for start in self._pending:
+            start["reward"] += np.where(start["open"], self.discount ** start["steps"] * step.reward, 0)
+            start["steps"] += 1
+            rows = np.flatnonzero(start["open"] & (ended | (start["steps"] >= self.n_step)))
+            start["open"][rows] = False
+            parts.append(
+                Batch(
+                    start["observation"][rows],
+                    start["action"][rows],
+                    start["reward"][rows],
+                    step.next_observation[rows],
+                    step.terminated[rows],
+                    start["steps"][rows],
+                )
+            )
+        self._pending = [start for start in self._pending if start["open"].any()]
+        return Batch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
