@@ -6,134 +6,27 @@ compiled call. Nothing in it knows about shops.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, NamedTuple
+from numbers import Integral
+from typing import Any
 
 import gymnasium as gym
 import keras
 import numpy as np
 import tensorflow as tf
 from gymnasium.vector import VectorEnv
-from tqdm.auto import tqdm
 
+from dqnrec_lite.checkpoint import load_agent, save_agent
+from dqnrec_lite.config import DQNConfig
+from dqnrec_lite.curve import CurveWriter, LearningCurve
 from dqnrec_lite.networks import build_q_network
+from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.replay import Batch, NStepWindow, ReplayBuffer
 from dqnrec_lite.sessions import Sessions, check_observations, check_spaces
 from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
 
 UPDATES_PER_CALL = 32  # gradient steps in one compiled call
-CURVE_POINTS = 50  # rows of a learning curve
-
-# Allowed range of each number in a DQNConfig: kind, smallest, largest (both allowed).
-_TINY, _HUGE = 1e-12, 2**53
-_RANGES: dict[str, tuple[type, float, float]] = {
-    "seed": (Integral, 0, _HUGE),
-    "discount": (Real, 0.0, 1.0),
-    "learning_rate": (Real, _TINY, 1.0),
-    "batch_size": (Integral, 1, _HUGE),
-    "buffer_size": (Integral, 1, _HUGE),
-    "learning_starts": (Integral, 1, _HUGE),
-    "updates_per_transition": (Real, 0.0, 1000.0),
-    "target_sync_every": (Integral, 1, _HUGE),
-    "target_tau": (Real, _TINY, 1.0),
-    "epsilon_start": (Real, 0.0, 1.0),
-    "epsilon_end": (Real, 0.0, 1.0),
-    "epsilon_fraction": (Real, 0.0, 1.0),
-    "n_step": (Integral, 1, 1000),
-}
-
-
-@dataclass(frozen=True)
-class DQNConfig:
-    """Settings of a DQN. Impossible ones are refused when it is made.
-
-    Attributes:
-        seed: of the initial weights, exploration, sampling and the environment.
-        discount: gamma in [0, 1]; 0 makes the agent myopic.
-        learning_rate: Adam's step size.
-        hidden_sizes: units of each hidden layer.
-        batch_size: transitions in one gradient step.
-        buffer_size: transitions the replay buffer holds.
-        learning_starts: transitions stored before the first gradient step.
-        updates_per_transition: gradient steps per stored transition, e.g. 1.0 or 0.1.
-        target_sync_every: gradient steps between two hard copies into the target network.
-        target_tau: None for hard copies; else the target moves by this share each gradient step.
-        epsilon_start, epsilon_end: exploration at the start, and from `epsilon_fraction` on.
-        epsilon_fraction: share of a training call over which epsilon falls linearly.
-        loss: "huber" (delta 1) or "mse", on the chosen action's value.
-        double: Double DQN's target (arXiv:1509.06461).
-        dueling: dueling network (arXiv:1511.06581).
-        n_step: rewards summed before bootstrapping (Sutton & Barto, section 7.1).
-
-    Raises:
-        ValueError: names the field, its value and what is allowed.
-    """
-
-    seed: int = 0
-    discount: float = 0.97
-    learning_rate: float = 5e-4
-    hidden_sizes: tuple[int, ...] = (128, 128)
-    batch_size: int = 128
-    buffer_size: int = 100_000
-    learning_starts: int = 1_000
-    updates_per_transition: float = 0.25
-    target_sync_every: int = 500
-    target_tau: float | None = None
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_fraction: float = 0.5
-    loss: str = "huber"
-    double: bool = True
-    dueling: bool = False
-    n_step: int = 1
-
-    def __post_init__(self) -> None:
-        for name, (kind, low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if name == "target_tau" and value is None:
-                continue
-            right_kind = isinstance(value, kind) and not isinstance(value, bool)
-            if not right_kind or not low <= value <= high:
-                noun = "a whole number" if kind is Integral else "a number"
-                raise ValueError(f"DQNConfig.{name}={value!r}: {noun} in [{low}, {high}] expected")
-            object.__setattr__(self, name, int(value) if kind is Integral else float(value))
-        sizes = self.hidden_sizes
-        if not isinstance(sizes, (tuple, list)) or not all(
-            isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes
-        ):
-            raise ValueError(f"DQNConfig.hidden_sizes={sizes!r}: positive whole numbers expected")
-        object.__setattr__(self, "hidden_sizes", tuple(int(size) for size in sizes))
-        if self.loss not in ("huber", "mse"):
-            raise ValueError(f'DQNConfig.loss={self.loss!r}: "huber" or "mse" expected')
-        for name in ("double", "dueling"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"DQNConfig.{name}={getattr(self, name)!r}: True or False expected")
-        for name in ("batch_size", "learning_starts"):
-            if getattr(self, name) > self.buffer_size:
-                raise ValueError(
-                    f"DQNConfig.{name}={getattr(self, name)}: at most buffer_size="
-                    f"{self.buffer_size} expected"
-                )
-
-
-class LearningCurve(NamedTuple):
-    """What happened in training, in up to 50 rows; arrays of one length.
-
-    NaN stands where nothing was measured: no session ended, or no update was made in that stretch.
-    """
-
-    transitions: np.ndarray  # transitions seen by the agent so far
-    mean_return: np.ndarray  # undiscounted, of the sessions that ended in the stretch; exploring
-    mean_length: np.ndarray  # steps, of the same sessions
-    td_error: np.ndarray  # mean |target - q(s, a)| over the stretch's updates
-    q_value: np.ndarray  # mean q(s, a) over the same
-    epsilon: np.ndarray  # at the end of the stretch
-    buffer_size: np.ndarray  # transitions in the replay buffer
 
 
 def seed_everything(seed: int) -> None:
@@ -165,11 +58,11 @@ class DQN:
         action_space: gym.spaces.Space,
         config: DQNConfig | None = None,
     ) -> None:
-        check_spaces(observation_space, action_space)
+        size, self.num_actions = check_spaces(observation_space, action_space)
         tf.config.experimental.enable_op_determinism()
         self.observation_space, self.action_space = observation_space, action_space
         self.config = config if config is not None else DQNConfig()
-        size, self.num_actions = observation_space.shape[0], int(action_space.n)
+        self.observation_size = size
         shape = (size, self.num_actions, self.config.hidden_sizes, self.config.dueling)
         self.q_network = build_q_network(*shape, seed=self.config.seed)
         self.target_network = build_q_network(*shape, seed=self.config.seed)
@@ -179,8 +72,8 @@ class DQN:
         self.replay = ReplayBuffer(self.config.buffer_size, size)
         self.transitions = 0  # seen so far, over all training calls
         self.updates = 0  # gradient steps so far
-        self._owed = 0.0  # gradient steps that stored transitions have earned
-        self._rng = np.random.default_rng(self.config.seed)
+        self.owed = 0.0  # gradient steps that stored transitions have earned
+        self.rng = np.random.default_rng(self.config.seed)
         self._q_function = tf.function(
             self.q_network, input_signature=[tf.TensorSpec((None, size), tf.float32)]
         )
@@ -192,7 +85,7 @@ class DQN:
         Raises:
             ValueError: wrong shape, not numbers, or NaN or infinite ones.
         """
-        observations = check_observations(observations, self.observation_space.shape[0])
+        observations = check_observations(observations, self.observation_size)
         return self._q_function(observations).numpy()
 
     def predict(self, observations: np.ndarray) -> np.ndarray:
@@ -230,9 +123,9 @@ class DQN:
         seeds = np.random.SeedSequence([config.seed, self.transitions])
         sessions.reset(seed=int(seeds.generate_state(1)[0] >> 1))
         window = NStepWindow(config.n_step, config.discount)
-        curve = _CurveWriter(total_steps, sessions.num_envs)
+        curve = CurveWriter(total_steps, sessions.num_envs)
         done = 0
-        with tqdm(total=total_steps, unit="step", disable=None if progress else True) as bar:
+        with progress_bar(total=total_steps, unit="step", show=progress) as bar:
             while done < total_steps:
                 epsilon = self._epsilon(done / total_steps)
                 observation = sessions.observations
@@ -243,8 +136,10 @@ class DQN:
                 done, self.transitions = done + new, self.transitions + new
                 curve.session_step(step)
                 if self.transitions >= config.learning_starts:
-                    self._owed += new * config.updates_per_transition
-                while self._owed >= UPDATES_PER_CALL:
+                    self.owed += new * config.updates_per_transition
+                if self.owed >= UPDATES_PER_CALL:
+                    self.optimizer.learning_rate = self._learning_rate(done / total_steps)
+                while self.owed >= UPDATES_PER_CALL:
                     curve.updates(*self._update(UPDATES_PER_CALL))
                 bar.update(min(new, total_steps - bar.n))
                 if curve.due(done):
@@ -257,22 +152,26 @@ class DQN:
         share = min(1.0, progress / config.epsilon_fraction) if config.epsilon_fraction else 1.0
         return config.epsilon_start + share * (config.epsilon_end - config.epsilon_start)
 
+    def _learning_rate(self, progress: float) -> float:
+        start, end = self.config.learning_rate, self.config.learning_rate_end
+        return start if end is None else start + min(1.0, progress) * (end - start)
+
     def _explore(self, observations: np.ndarray, epsilon: float) -> np.ndarray:
         """Epsilon-greedy actions, (n,) int64."""
-        anything = self._rng.integers(0, self.num_actions, len(observations))
-        explores = self._rng.random(len(observations)) < epsilon
+        anything = self.rng.integers(0, self.num_actions, len(observations))
+        explores = self.rng.random(len(observations)) < epsilon
         if explores.all():
             return anything
         return np.where(explores, anything, self.predict(observations))
 
     def _update(self, count: int) -> tuple[float, float]:
         """`count` gradient steps in one compiled call; mean |TD error| and mean q(s, a)."""
-        batch = self.replay.sample((count, self.config.batch_size), self._rng)
+        batch = self.replay.sample((count, self.config.batch_size), self.rng)
         td_error, q_value = self._compiled_updates(
             Batch(*map(tf.constant, batch)), tf.constant(self.updates, tf.int64)
         )
         self.updates += count
-        self._owed -= count
+        self.owed -= count
         if not np.isfinite(td_error.numpy()):
             raise ValueError(
                 f"training diverged: the TD error is {td_error.numpy()} after {self.updates} "
@@ -324,101 +223,16 @@ class DQN:
         for target, online in pairs:
             target.assign(share * online + (1.0 - share) * target)
 
-    def _variables(self) -> list[Any]:
+    def variables(self) -> list[Any]:
+        """Weights of both networks and the optimiser's state, in a fixed order."""
         parts = (self.q_network, self.target_network, self.optimizer)
         return [variable for part in parts for variable in part.variables]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write everything that training needs to go on to `directory`/agent.npz, without pickle.
-
-        The file is written under another name, flushed to disk and then renamed: a process killed
-        in between leaves the previous file whole.
-        """
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        box = self.observation_space
-        state = {
-            "format": 1,
-            "config": asdict(self.config),
-            "num_actions": self.num_actions,
-            "replay": [self.replay.position, self.replay.size],
-            "counters": [self.transitions, self.updates, self._owed],
-            "rng": self._rng.bit_generator.state,
-        }
-        arrays = {f"variable_{i}": np.array(v) for i, v in enumerate(self._variables())}
-        for name, kept in zip(Batch._fields, self.replay.data, strict=True):
-            arrays[f"replay_{name}"] = kept[: self.replay.size]
-        temporary = folder / "agent.npz.tmp"
-        with open(temporary, "wb") as file:
-            np.savez(file, state=np.array(json.dumps(state)), low=box.low, high=box.high, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / "agent.npz")
+        """Write everything that training needs to go on; see `checkpoint.save_agent`."""
+        save_agent(self, directory)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> DQN:
-        """The agent that `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no agent in `directory`.
-            ValueError: the file is damaged, or was not written by `save`.
-        """
-        path = Path(directory) / "agent.npz"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no saved agent; DQN.save makes one")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            state = json.loads(str(arrays["state"]))
-            box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
-            agent = cls(box, gym.spaces.Discrete(state["num_actions"]), DQNConfig(**state["config"]))
-            for i, variable in enumerate(agent._variables()):
-                variable.assign(arrays[f"variable_{i}"])
-            agent.replay.position, agent.replay.size = state["replay"]
-            for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
-                kept[: agent.replay.size] = arrays[f"replay_{name}"]
-            agent.transitions, agent.updates, agent._owed = state["counters"]
-            agent._rng.bit_generator.state = state["rng"]
-        except Exception as error:
-            raise ValueError(f"{path}: damaged, or not a saved agent ({error})") from error
-        return agent
-
-
-class _CurveWriter:
-    """Collects the rows of a `LearningCurve` while training runs."""
-
-    def __init__(self, total_steps: int, num_envs: int) -> None:
-        self.every, self.next_at = max(1, total_steps // CURVE_POINTS), 0
-        self.next_at = self.every
-        self.returns, self.lengths = np.zeros(num_envs), np.zeros(num_envs)
-        self.rows: list[tuple[float, ...]] = []
-        self._clear()
-
-    def _clear(self) -> None:
-        self.ended: list[tuple[float, float]] = []
-        self.learned: list[tuple[float, float]] = []
-
-    def session_step(self, step: Any) -> None:
-        self.returns += np.where(step.valid, step.reward, 0.0)
-        self.lengths += step.valid
-        over = step.valid & (step.terminated | step.truncated)
-        if over.any():
-            self.ended += zip(self.returns[over], self.lengths[over], strict=True)
-            self.returns[over] = self.lengths[over] = 0.0
-
-    def updates(self, td_error: float, q_value: float) -> None:
-        self.learned.append((td_error, q_value))
-
-    def due(self, done: int) -> bool:
-        return done >= self.next_at
-
-    def row(self, transitions: int, epsilon: float, stored: int) -> None:
-        def mean(pairs: list[tuple[float, float]]) -> tuple[float, ...]:
-            return tuple(np.mean(pairs, axis=0)) if pairs else (np.nan, np.nan)
-
-        self.rows.append((transitions, *mean(self.ended), *mean(self.learned), epsilon, stored))
-        self.next_at += self.every
-        self._clear()
-
-    def finish(self) -> LearningCurve:
-        return LearningCurve(*np.array(self.rows).T)
+        """The agent that `save` wrote; see `checkpoint.load_agent`."""
+        return load_agent(cls, directory)

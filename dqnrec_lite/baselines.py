@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import combinations, permutations, product
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from dqnrec_lite import shop
-from dqnrec_lite.agent import DQN, DQNConfig
+from dqnrec_lite.agent import DQN
+from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.encoding import BUY, EVENTS, IGNORE
 from dqnrec_lite.evaluation import Policy, evaluate
+from dqnrec_lite.progress import progress_bar
 
 _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 
@@ -60,7 +61,9 @@ def best_fixed_rule(seed: int = 0, customers: int = 300, finalists: int = 20) ->
     """The best of `fixed_rules`: all meet the same customers, the best few ten times as many."""
     rules = list(fixed_rules())
     envs = shop.make_shop(customers, seed)
-    means = [evaluate(fixed_policy(r), envs, customers).mean for r in tqdm(rules, unit="rule")]
+    means = [
+        evaluate(fixed_policy(r), envs, customers).mean for r in progress_bar(rules, unit="rule")
+    ]
     best = [rules[i] for i in np.argsort(means)[::-1][:finalists]]
     finals = [evaluate(fixed_policy(r), envs, 10 * customers, seed + 1).mean for r in best]
     return best[int(np.argmax(finals))]
@@ -117,7 +120,7 @@ def train_linucb(
         alpha: weight of the confidence width while learning; the returned policy uses none.
         seed: of the environment.
     """
-    size = envs.single_observation_space.shape[0] + 1
+    size = envs.encoder.size + 1  # and a constant
     precision = np.tile(np.eye(size), (shop.NUM_ITEMS, 1, 1))
     evidence = np.zeros((shop.NUM_ITEMS, size))
 
@@ -125,7 +128,7 @@ def train_linucb(
         return np.hstack([observations, np.ones((len(observations), 1))]).astype(np.float64)
 
     x = features(envs.reset(seed=seed)[0])
-    for _ in tqdm(range(-(-total_steps // envs.num_envs)), unit="page"):
+    for _ in progress_bar(range(-(-total_steps // envs.num_envs)), unit="page"):
         inverse = np.linalg.inv(precision)
         weights = np.einsum("aij,aj->ai", inverse, evidence)
         width = np.sqrt(np.einsum("ni,aij,nj->na", x, inverse, x, optimize=True))

@@ -5,7 +5,7 @@ ignored it, viewed it, put it in the cart or bought it. An *encoding* turns that
 a vector of fixed length, the agent's state (Shani, Heckerman & Brafman, JMLR 6, 2005, section 3).
 
 The encoder here is incremental: one event costs the same however long the history is.
-`encode_history` computes the same vector from the whole list, and the two agree to the last bit.
+`encode_history` computes the same vector from the whole list, by its definition.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class HistoryEncoder:
 
     The vector of one customer is, in this order (C categories, K kinds of item, 4 events):
 
-    - C x 4 counts per category and event, each page multiplying the old ones by `decay`;
+    - C x 4 counts per category and event, each page multiplying the old ones by `decay`; the page
+      by which the customer came in counts as a view;
     - K x 4 counts per kind and event, decayed in the same way;
     - C counts of purchases per category, not decayed, divided by 4;
     - 2 x C one-hot: the category shown on the last page and on the one before;
@@ -69,10 +70,6 @@ class HistoryEncoder:
         self._row_start = np.arange(num_histories) * self.size
         self._flat = self.vectors.reshape(-1)
 
-    def reset(self, where: np.ndarray | slice = slice(None)) -> None:
-        """Forget the histories at `where` (an index, mask or slice; default: all)."""
-        self.vectors[where] = 0.0
-
     def start(self, where: np.ndarray, entry: np.ndarray) -> None:
         """New histories at indices `where`: one view of category `entry`, from outside, each."""
         self.vectors[where] = 0.0
@@ -101,27 +98,54 @@ class HistoryEncoder:
 
 
 def encode_history(
-    items: list[int], events: list[int], num_categories: int, num_kinds: int, page_limit: int
+    entry: int,
+    items: list[int],
+    events: list[int],
+    num_categories: int,
+    num_kinds: int,
+    page_limit: int,
+    decay: float = 0.85,
 ) -> np.ndarray:
-    """Vector of one whole history, computed from the list: (size,) float32.
+    """The same vector from a whole history, by its definition: (size,) float32.
+
+    An event of age k pages counts decay^k. Agrees with `HistoryEncoder` to float32 rounding.
 
     Args:
+        entry: category by whose page the customer came in.
         items: item shown on each page, oldest first.
         events: answer to each page, oldest first, as indices into `EVENTS`.
-        num_categories: C.
-        num_kinds: K.
-        page_limit: pages after which a session is cut off.
+        num_categories, num_kinds, page_limit, decay: as for `HistoryEncoder`.
 
     Raises:
-        ValueError: the lists differ in length, or hold an unknown item or event.
+        ValueError: the lists differ in length, or hold an unknown category, item or event.
     """
     if len(items) != len(events):
         raise ValueError(f"items and events differ in length: {len(items)} and {len(events)}")
-    encoder = HistoryEncoder(1, num_categories, num_kinds, page_limit)
+    for name, values, bound in [
+        ("entry", [entry], num_categories),
+        ("items", items, num_categories * num_kinds),
+        ("events", events, len(EVENTS)),
+    ]:
+        for page, value in enumerate(values):
+            if not 0 <= value < bound:
+                raise ValueError(f"{name}[{page}]={value}: must lie in [0, {bound})")
+    pages = len(items)
+    by_category = np.zeros((num_categories, len(EVENTS)))
+    by_kind = np.zeros((num_kinds, len(EVENTS)))
+    by_category[entry, VIEW] = decay**pages
+    bought = np.zeros(num_categories)
+    shown_last = np.zeros((2, num_categories))
+    last_event = np.zeros(len(EVENTS))
     for page, (item, event) in enumerate(zip(items, events, strict=True)):
-        if not 0 <= item < num_categories * num_kinds:
-            raise ValueError(f"items[{page}]={item}: must lie in [0, {num_categories * num_kinds})")
-        if not 0 <= event < len(EVENTS):
-            raise ValueError(f"events[{page}]={event}: must lie in [0, {len(EVENTS)})")
-        encoder.update(np.array([item]), np.array([event]))
-    return encoder.vectors[0]
+        category, kind = divmod(item, num_kinds)
+        age = pages - 1 - page
+        by_category[category, event] += decay**age
+        by_kind[kind, event] += decay**age
+        bought[category] += event == BUY
+        if age < 2:
+            shown_last[age, category] = 1.0
+        if age == 0:
+            last_event[event] = 1.0
+    page_share = np.array([pages / page_limit])
+    parts = by_category, by_kind, bought / 4, shown_last, last_event, page_share
+    return np.concatenate([part.ravel() for part in parts]).astype(np.float32)

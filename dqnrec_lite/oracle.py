@@ -47,7 +47,9 @@ def solve_oracle(
         stays = value * (1.0 - shop.LEAVE)
         arisen = np.stack([stays[t][:, :, with_need[t]] for t in range(shop.NUM_TYPES)])
         after = (1.0 - shop.NEED_ARISES) * stays + shop.NEED_ARISES * arisen
-        q = np.stack([_item_values(i, after, chance, weights, discount) for i in range(shop.NUM_ITEMS)])
+        q = np.stack(
+            [_item_values(i, after, chance, weights, discount) for i in range(shop.NUM_ITEMS)]
+        )
         value, items[page] = q.max(axis=0), q.argmax(axis=0)
     return items, float((_start_shares() * value[:, _NOTHING, _NOTHING, :, shop.START_LEVEL]).sum())
 

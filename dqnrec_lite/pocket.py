@@ -8,7 +8,8 @@ One customer, one item a page. The state is what moves the customer, all of it v
 
 Each category has a *solid* item and a *bait*. Bait is opened more often and sells without any
 interest, once; it costs satisfaction. A solid item sells well to a customer who is interested, and
-pleases. An unhappy customer leaves. State 80 is "gone": absorbing, worth nothing.
+pleases. An unhappy customer leaves. State 80 is "gone": absorbing, worth nothing. (16 of the other
+80 are never reached: nothing was shown before the first page only, and its satisfaction is 3.)
 
 | event  | interest becomes                          | satisfaction                            |
 |--------|-------------------------------------------|-----------------------------------------|
@@ -19,81 +20,24 @@ pleases. An unhappy customer leaves. State 80 is "gone": absorbing, worth nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
-
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW
 from dqnrec_lite.rewards import RewardWeights
-from dqnrec_lite.sessions import SingleSession, check_actions
+from dqnrec_lite.sessions import SingleSession
+from dqnrec_lite.tabular import FiniteMDP, TabularVectorEnv, policy_value, value_iteration
+
+__all__ = ["FiniteMDP", "PocketShop", "pocket_mdp", "policy_value", "value_iteration"]
 
 CATEGORIES = ("tea", "books", "toys")
 KINDS = ("solid", "bait")
 ITEMS = tuple(f"{category} {kind}" for category in CATEGORIES for kind in KINDS)
-MARGIN = np.tile([1.5, 1.0], len(CATEGORIES))  # euro
+MARGIN = np.tile([1.5, 1.6], len(CATEGORIES))  # euro
 NUM_LEVELS, START_LEVEL = 5, 3
 START_INTEREST = np.array([0.4, 0.3, 0.2, 0.1])  # none, tea, books, toys
 LEAVE = np.array([0.60, 0.35, 0.15, 0.06, 0.03])  # per page, by satisfaction after the event
 NUM_STATES = 4 * NUM_LEVELS * 4 + 1
 GONE = NUM_STATES - 1
-
-
-class Tabular(Protocol):
-    """Anything with transition probabilities P (S, A, S) and mean rewards R (S, A)."""
-
-    P: np.ndarray
-    R: np.ndarray
-
-
-@dataclass(frozen=True)
-class FiniteMDP:
-    """A finite Markov decision process with events, as arrays (float64).
-
-    Attributes:
-        joint: (S, A, E, S) probability of event e and next state s', given s and a.
-        event_reward: (S, A, E) reward of an event.
-        start: (S,) probability of the first state.
-        terminal: (S,) bool; such a state loops to itself and pays nothing.
-        observations: (S, observation_size) float32, what an agent sees in each state.
-
-    Raises:
-        ValueError: probabilities are negative or do not sum to 1, or shapes disagree.
-    """
-
-    joint: np.ndarray
-    event_reward: np.ndarray
-    start: np.ndarray
-    terminal: np.ndarray
-    observations: np.ndarray
-
-    def __post_init__(self) -> None:
-        states, actions, events = np.shape(self.event_reward)
-        for name, array, shape in [
-            ("joint", self.joint, (states, actions, events, states)),
-            ("start", self.start, (states,)),
-            ("terminal", self.terminal, (states,)),
-            ("observations", self.observations[:, 0], (states,)),
-        ]:
-            if np.shape(array) != shape:
-                raise ValueError(f"{name}: shape {shape} expected, got {np.shape(array)}")
-        for name, array, axes in [("joint", self.joint, (2, 3)), ("start", self.start, (0,))]:
-            if (array < 0).any() or not np.allclose(array.sum(axis=axes), 1.0, atol=1e-12):
-                raise ValueError(f"{name}: probabilities that sum to 1 expected")
-
-    @cached_property
-    def P(self) -> np.ndarray:
-        """(S, A, S) probability of the next state."""
-        return self.joint.sum(axis=2)
-
-    @cached_property
-    def R(self) -> np.ndarray:
-        """(S, A) mean reward."""
-        return (self.joint.sum(axis=3) * self.event_reward).sum(axis=2)
 
 
 def pocket_state(interest: int, satisfaction: int, last: int) -> int:
@@ -127,18 +71,18 @@ def _fill_row(row: np.ndarray, interest: int, level: int, last: int, item: int) 
     """Probabilities of event and next state for one state and item, into row (E, S)."""
     category, bait = divmod(item, 2)
     keen, dull = interest == category + 1, last == category + 1
-    view = (0.75 if keen else 0.55 if bait else 0.35) * (0.6 if dull else 1.0)
-    buy = view * ((0.6 if keen else 0.35) if bait else (0.6 if keen else 0.1))
+    view = (0.75 if keen else 0.5 if bait else 0.35) * (0.6 if dull else 1.0)
+    buy = view * ((0.6 if keen else 0.3) if bait else (0.6 if keen else 0.1))
     following = (category + 1) % 3 + 1
     change, moved = (-2, 0.9) if bait else (1, 0.8)
-    spread(row[BUY], buy, [(following, 0.7), (0, 0.3)], level, change, moved, category)
+    _spread(row[BUY], buy, [(following, 0.7), (0, 0.3)], level, change, moved, category)
     moved = 0.5 if bait else 0.0
-    spread(row[VIEW], view - buy, [(category + 1, 1.0)], level, -1, moved, category)
+    _spread(row[VIEW], view - buy, [(category + 1, 1.0)], level, -1, moved, category)
     moved = 0.45 if dull else 0.15
-    spread(row[IGNORE], 1 - view, [(interest, 0.7), (0, 0.3)], level, -1, moved, category)
+    _spread(row[IGNORE], 1 - view, [(interest, 0.7), (0, 0.3)], level, -1, moved, category)
 
 
-def spread(
+def _spread(
     row: np.ndarray,
     chance: float,
     interests: list[tuple[int, float]],
@@ -165,134 +109,6 @@ def _observations() -> np.ndarray:
     for offset, part in ((0, interest), (4, level), (9, last)):
         rows[np.arange(GONE), offset + part] = 1.0
     return rows
-
-
-def value_iteration(mdp: Tabular, discount: float, tolerance: float = 1e-10) -> np.ndarray:
-    """Optimal action values q*, (S, A) float64 (Sutton & Barto, section 4.4, on q).
-
-    Sweeps until no entry of the Bellman equation's right side differs from q by `tolerance`.
-
-    Raises:
-        ValueError: discount lies outside [0, 1], or 100,000 sweeps were not enough (with
-            discount 1 a policy may never end).
-    """
-    _check_discount(discount)
-    q = np.zeros_like(mdp.R)
-    for _ in range(100_000):
-        updated = mdp.R + discount * mdp.P @ q.max(axis=1)
-        residual = np.abs(updated - q).max()
-        q = updated
-        if residual * max(discount, 1e-16) < tolerance:
-            return q
-    raise ValueError(f"value_iteration: residual {residual} after 100,000 sweeps at {discount=}")
-
-
-def policy_value(mdp: Tabular, policy: np.ndarray, discount: float) -> np.ndarray:
-    """Exact state values of a policy by linear solve, (S,) float64 (Sutton & Barto, eq. 4.4).
-
-    Args:
-        mdp: the tables.
-        policy: (S,) integers, an action for each state; or (S, A) probabilities.
-        discount: gamma in [0, 1]. With 1 the policy must end with certainty.
-
-    Raises:
-        ValueError: discount outside [0, 1], or a policy of wrong shape, range or sum.
-    """
-    _check_discount(discount)
-    states, actions = mdp.R.shape
-    policy = np.asarray(policy)
-    if policy.shape == (states,) and policy.dtype.kind in "iu":
-        if policy.min() < 0 or policy.max() >= actions:
-            raise ValueError(f"policy: actions in [0, {actions}) expected")
-        policy = np.eye(actions)[policy]
-    if policy.shape != (states, actions) or not np.allclose(policy.sum(axis=1), 1.0):
-        raise ValueError(f"policy: ({states},) integers or ({states}, {actions}) rows of sum 1")
-    transition = np.einsum("sa,sat->st", policy, mdp.P)
-    reward = (policy * mdp.R).sum(axis=1)
-    live = np.flatnonzero(np.diag(transition) < 1.0 - 1e-15)  # absorbing states are worth nothing
-    value = np.zeros(states)
-    system = np.eye(len(live)) - discount * transition[np.ix_(live, live)]
-    value[live] = np.linalg.solve(system, reward[live])
-    return value
-
-
-def _check_discount(discount: float) -> None:
-    if not 0.0 <= discount <= 1.0:
-        raise ValueError(f"discount={discount!r}: must lie in [0, 1]")
-
-
-class TabularVectorEnv(VectorEnv):
-    """`num_envs` sessions of a `FiniteMDP` side by side (same-step autoreset).
-
-    `info` holds `state`, the state after the step (of the ended session where one ended), and
-    `event`.
-
-    Args:
-        mdp: the tables.
-        num_envs: how many sessions run side by side.
-        seed: of the draws.
-        page_limit: pages after which a session is truncated; None: never.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
-
-    def __init__(
-        self, mdp: FiniteMDP, num_envs: int = 1, seed: int = 0, page_limit: int | None = None
-    ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r}: must be at least 1")
-        if page_limit is not None and page_limit < 1:
-            raise ValueError(f"page_limit={page_limit!r}: None or at least 1 expected")
-        self.mdp, self.num_envs, self.seed, self.page_limit = mdp, num_envs, seed, page_limit
-        low, high = mdp.observations.min(axis=0), mdp.observations.max(axis=0)
-        self.single_observation_space = gym.spaces.Box(low, high, dtype=np.float32)
-        self.single_action_space = gym.spaces.Discrete(mdp.R.shape[1])
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        states, actions = mdp.R.shape
-        self._cumulative = mdp.joint.reshape(states, actions, -1).cumsum(axis=-1)
-        self._cumulative[..., -1] = 1.0
-        self._start_cumulative = mdp.start.cumsum()
-        self._rng = np.random.default_rng(seed)
-        self.state = self.page = np.zeros(num_envs, np.int64)
-
-    def _first_states(self, count: int) -> np.ndarray:
-        draws = self._rng.random(count)
-        return np.minimum(
-            np.searchsorted(self._start_cumulative, draws, side="right"), len(self.mdp.start) - 1
-        )
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start all sessions anew; a seed starts the draws from the beginning."""
-        if seed is not None:
-            self.seed, self._rng = seed, np.random.default_rng(seed)
-        self.state = self._first_states(self.num_envs)
-        self.page = np.zeros(self.num_envs, np.int64)
-        return self.mdp.observations[self.state], {"state": self.state.copy()}
-
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One action, (num_envs,) integers, in every session."""
-        actions = check_actions(actions, self.num_envs, self.mdp.R.shape[1])
-        cumulative = self._cumulative[self.state, actions]
-        cell = (cumulative <= self._rng.random(self.num_envs)[:, None]).sum(axis=1)
-        event, successor = np.divmod(cell, len(self.mdp.start))
-        reward = self.mdp.event_reward[self.state, actions, event]
-        self.page += 1
-        terminated = self.mdp.terminal[successor]
-        limit = self.page_limit
-        truncated = ~terminated & (self.page >= limit) if limit else np.zeros_like(terminated)
-        self.state = successor
-        info: dict[str, Any] = {"event": event, "state": successor.copy()}
-        ended = terminated | truncated
-        if ended.any():
-            info["final_obs"], info["_final_obs"] = self.mdp.observations[successor], ended
-            self.state[ended] = self._first_states(int(ended.sum()))
-            self.page[ended] = 0
-        return self.mdp.observations[self.state], reward, terminated, truncated, info
 
 
 class PocketShop(SingleSession):
@@ -323,3 +139,13 @@ class PocketShop(SingleSession):
     ) -> TabularVectorEnv:
         """The same shop with `num_envs` sessions side by side."""
         return TabularVectorEnv(self.mdp, num_envs, seed, page_limit)
+
+
+def pocket_vector_env(
+    num_envs: int = 1,
+    seed: int = 0,
+    page_limit: int | None = None,
+    weights: RewardWeights | None = None,
+) -> TabularVectorEnv:
+    """PocketShop with `num_envs` sessions side by side, as `gymnasium.make_vec` makes it."""
+    return TabularVectorEnv(pocket_mdp(weights), num_envs, seed, page_limit)

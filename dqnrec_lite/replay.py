@@ -132,7 +132,9 @@ class NStepWindow:
         ended = step.terminated | step.truncated
         parts = []
         for start in self._pending:
-            start["reward"] += np.where(start["open"], self.discount ** start["steps"] * step.reward, 0)
+            start["reward"] += np.where(
+                start["open"], self.discount ** start["steps"] * step.reward, 0
+            )
             start["steps"] += 1
             rows = np.flatnonzero(start["open"] & (ended | (start["steps"] >= self.n_step)))
             start["open"][rows] = False

@@ -73,15 +73,19 @@ class Sessions:
         elif ended.any():
             observations, _ = self.env.reset(options={"reset_mask": ended})
         self.observations = np.array(observations)
-        return Step(np.array(reward), next_observation, np.array(terminated), np.array(truncated), valid)
+        return Step(
+            np.array(reward), next_observation, np.array(terminated), np.array(truncated), valid
+        )
 
 
-def check_spaces(observation_space: Any, action_space: Any) -> None:
-    """Raise a ValueError unless the spaces are Box of rank 1 and Discrete starting at 0."""
+def check_spaces(observation_space: Any, action_space: Any) -> tuple[int, int]:
+    """Observation size and number of actions; a ValueError unless the spaces are Box of rank 1 and
+    Discrete starting at 0."""
     if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) != 1:
         raise ValueError(f"observation_space: Box of rank 1 expected, got {observation_space}")
     if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
         raise ValueError(f"action_space: Discrete starting at 0 expected, got {action_space}")
+    return int(observation_space.shape[0]), int(action_space.n)
 
 
 def check_observations(observations: Any, size: int) -> np.ndarray:
@@ -112,9 +116,7 @@ def check_actions(actions: Any, num_envs: int, num_actions: int) -> np.ndarray:
         )
     wrong = np.flatnonzero((array < 0) | (array >= num_actions))
     if wrong.size:
-        raise ValueError(
-            f"actions[{wrong[0]}]={array[wrong[0]]}: must lie in [0, {num_actions})"
-        )
+        raise ValueError(f"actions[{wrong[0]}]={array[wrong[0]]}: must lie in [0, {num_actions})")
     return array
 
 

@@ -69,7 +69,9 @@ def funnel_probabilities() -> np.ndarray:
     needed = np.arange(2)[:, None, None, None]
     tired = np.arange(3)[:, None, None]
     trust = (np.arange(NUM_LEVELS)[:, None] - 3.0) / 3.0
-    price = np.where(thrifty == 1, np.array([0.8, -2.5, 0.2])[kind], np.array([-0.2, 0.5, 0.0])[kind])
+    price = np.where(
+        thrifty == 1, np.array([0.8, -2.5, 0.2])[kind], np.array([-0.2, 0.5, 0.0])[kind]
+    )
     bait = kind == 2
     impulse = bait * (1 - needed)
     view = _sigmoid(-0.6 + 1.8 * taste + 2.0 * needed + 1.2 * bait - 0.8 * tired)
@@ -122,7 +124,10 @@ class ShopVectorEnv(VectorEnv):
         ValueError: an argument is out of range, or an action is none of the 12 items.
     """
 
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self,
@@ -165,11 +170,9 @@ class ShopVectorEnv(VectorEnv):
         self._session_key[lanes] = key
         draws = _uniforms(key, np.full(len(key), -1))
         kind = np.searchsorted(np.cumsum(TYPE_SHARE)[:-1], draws[0], side="right")
-        chance = np.where(
-            TYPES[kind, :1] == np.arange(4), NEED_AT_START_FAVOURITE, NEED_AT_START
-        )
+        chance = np.where(TYPES[kind, :1] == np.arange(4), NEED_AT_START_FAVOURITE, NEED_AT_START)
         self.customer_type[lanes] = kind
-        self.needs[lanes] = ((draws[1:5].T < chance) << np.arange(4)).sum(axis=1)
+        self.needs[lanes] = ((chance > draws[1:5].T) << np.arange(4)).sum(axis=1)
         self.satisfaction[lanes] = START_LEVEL
         taste = TYPES[kind, :2]
         entry = np.where(draws[5] < ENTRY[0], taste[:, 0], taste[:, 1])

@@ -18,9 +18,10 @@ def td_target(
 ) -> Array:
     """Target r + gamma^steps * (1 - terminated) * v(s').
 
-    Sutton & Barto (2nd ed.), equation 7.1 for n steps, equation 6.1 for one. `terminated` is 1 where
-    the session really ended, so that nothing follows. A session cut off by a limit (truncated) has
-    `terminated` 0: the target bootstraps through the cut (Pardo et al., arXiv:1712.00378).
+    Sutton & Barto (2nd ed.), equation 7.1 for n steps, section 6.5 for one. `terminated` is 1
+    where the session really ended, so that nothing follows. A session cut off by a limit
+    (truncated) has `terminated` 0: the target bootstraps through the cut (Pardo et al.,
+    arXiv:1712.00378).
 
     Args:
         reward: (...) floats, the discounted sum of `steps` rewards.
@@ -36,7 +37,7 @@ def td_target(
 
 
 def dqn_value(next_q_target: Array) -> Array:
-    """DQN's v(s'): the target network's best action value (Mnih et al., 2015). (..., A) -> (...)."""
+    """DQN's v(s'): the target network's best value (Mnih et al., 2015). (..., A) -> (...)."""
     if isinstance(next_q_target, np.ndarray):
         return next_q_target.max(axis=-1)
     import tensorflow as tf

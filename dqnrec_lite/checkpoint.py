@@ -1,0 +1,84 @@
+"""Saving an agent whole, without pickle, so that training resumes bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from dqnrec_lite.config import DQNConfig
+from dqnrec_lite.replay import Batch
+
+if TYPE_CHECKING:
+    from dqnrec_lite.agent import DQN
+
+FORMAT = 1
+
+
+def save_agent(agent: DQN, directory: str | os.PathLike[str]) -> None:
+    """Write weights, optimiser, replay buffer, counters and generator to `directory`/agent.npz.
+
+    The file is written under another name, flushed to disk and then renamed: a process killed in
+    between leaves the previous file whole.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "format": FORMAT,
+        "config": asdict(agent.config),
+        "num_actions": agent.num_actions,
+        "replay": [agent.replay.position, agent.replay.size],
+        "counters": [agent.transitions, agent.updates, agent.owed],
+        "rng": agent.rng.bit_generator.state,
+    }
+    box: Any = agent.observation_space
+    arrays: dict[str, Any] = {
+        "state": np.array(json.dumps(state)),
+        "low": box.low,
+        "high": box.high,
+    }
+    arrays |= {f"variable_{i}": np.array(v) for i, v in enumerate(agent.variables())}
+    for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
+        arrays[f"replay_{name}"] = kept[: agent.replay.size]
+    temporary = folder / "agent.npz.tmp"
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / "agent.npz")
+
+
+def load_agent(kind: type[DQN], directory: str | os.PathLike[str]) -> DQN:
+    """The agent that `save_agent` wrote.
+
+    Raises:
+        FileNotFoundError: there is no agent in `directory`.
+        ValueError: the file is damaged, or was not written by `save_agent`.
+    """
+    path = Path(directory) / "agent.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no saved agent here; DQN.save writes one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        state = json.loads(str(arrays["state"]))
+        if state["format"] != FORMAT:
+            raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+        box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
+        actions = gym.spaces.Discrete(state["num_actions"])
+        agent = kind(box, actions, DQNConfig(**state["config"]))
+        for i, variable in enumerate(agent.variables()):
+            variable.assign(arrays[f"variable_{i}"])
+        agent.replay.position, agent.replay.size = state["replay"]
+        for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
+            kept[: agent.replay.size] = arrays[f"replay_{name}"]
+        agent.transitions, agent.updates, agent.owed = state["counters"]
+        agent.rng.bit_generator.state = state["rng"]
+    except Exception as error:
+        raise ValueError(f"{path}: damaged, or not a saved agent ({error})") from error
+    return agent

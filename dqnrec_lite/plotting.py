@@ -1,0 +1,107 @@
+"""One house style, and the figures that recur."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dqnrec_lite.curve import LearningCurve
+
+# Okabe & Ito's palette (2008), told apart by most colour-blind readers, darkened for white paper.
+COLORS = {
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+    "green": "#00795a",
+    "pink": "#b0578d",
+    "grey": "#6b7280",
+    "black": "#1f2933",
+}
+PAPER = "#ffffff"  # opaque, so that figures read on dark pages too
+WIDTH, HEIGHT = 7.0, 3.8  # inches
+
+
+def use_house_style() -> None:
+    """Set Matplotlib's defaults for the notebook that calls it."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, HEIGHT),
+            "figure.dpi": 110,
+            "figure.facecolor": PAPER,
+            "savefig.facecolor": PAPER,
+            "savefig.bbox": "tight",
+            "axes.facecolor": PAPER,
+            "axes.edgecolor": COLORS["grey"],
+            "axes.labelcolor": COLORS["black"],
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.titlesize": 13,
+            "axes.labelsize": 12,
+            "axes.prop_cycle": cycler(color=list(COLORS.values())),
+            "xtick.labelsize": 11,
+            "ytick.labelsize": 11,
+            "legend.frameon": False,
+            "legend.fontsize": 11,
+            "font.size": 12,
+            "lines.linewidth": 2.0,
+        }
+    )
+
+
+def plot_learning_curve(
+    curve: LearningCurve, levels: Mapping[str, float], ylabel: str = "return per session (euro)"
+) -> tuple[Figure, Axes]:
+    """Mean return of the sessions that ended along training, with horizontal lines to compare.
+
+    Args:
+        curve: what `DQN.learn` returned.
+        levels: name -> return, drawn as dashed lines with the name beside them.
+        ylabel: label and unit of the vertical axis.
+    """
+    figure, axes = plt.subplots()
+    thousands = curve.transitions / 1000
+    axes.plot(thousands, curve.mean_return, color=COLORS["blue"])
+    last = curve.mean_return[np.isfinite(curve.mean_return)][-1]
+    end = thousands[-1] * 1.02
+    axes.text(end, last, "DQN, training", color=COLORS["blue"], va="center")
+    for name, level in levels.items():
+        axes.axhline(level, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+        axes.text(end, level, name, color=COLORS["black"], va="center")
+    axes.set_xlim(0, thousands[-1])
+    axes.set_ylim(bottom=min(0.0, np.nanmin(curve.mean_return)))
+    axes.set_xlabel("transitions (thousands)")
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
+def plot_intervals(
+    intervals: Mapping[str, tuple[float, float, float]],
+    xlabel: str = "return per session (euro)",
+    highlight: str | None = None,
+) -> tuple[Figure, Axes]:
+    """One row a name: a dot at the mean and a bar over its interval.
+
+    Args:
+        intervals: name -> (mean, low, high), drawn from top to bottom.
+        xlabel: label and unit of the horizontal axis.
+        highlight: the row that the figure is about.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.5 * len(intervals) + 1.0))
+    for row, (name, (mean, low, high)) in enumerate(intervals.items()):
+        color = COLORS["blue"] if name == highlight else COLORS["grey"]
+        axes.plot([low, high], [row, row], color=color, linewidth=3, solid_capstyle="butt")
+        axes.plot(mean, row, "o", color=color, markersize=8)
+        axes.annotate(
+            f"{mean:.1f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=color
+        )
+    axes.set_yticks(range(len(intervals)), list(intervals))
+    axes.set_ylim(len(intervals) - 0.5, -0.7)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(xlabel)
+    return figure, axes

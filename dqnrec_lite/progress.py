@@ -1,0 +1,19 @@
+"""Progress bars for everything that takes longer than a few seconds."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tqdm.auto import tqdm
+
+
+def progress_bar(
+    items: Any = None, *, total: int | None = None, unit: str, show: bool = True
+) -> Any:
+    """A tqdm bar over `items`, or to be updated by hand up to `total`.
+
+    `TQDM_DISABLE=1` in the environment hides it (tqdm's notebook bar does not heed that by itself).
+    """
+    hidden = not show or bool(os.environ.get("TQDM_DISABLE"))
+    return tqdm(items, total=total, unit=unit, disable=hidden, leave=False)
