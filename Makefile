@@ -2,7 +2,7 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks bench lint lock vendor clean setup check html
+.PHONY: help book test lab notebooks bench verify lint lock vendor clean setup check html
 
 PY := .venv/bin/python
 MATHJAX := 3.2.2
@@ -39,6 +39,11 @@ notebooks: setup ## Run all notebooks again and store their outputs (or some: NO
 bench: setup ## Measure the simulator's speed on this machine
 	@$(PY) tests/benchmarks/bench_shop.py
 	@echo "Benchmarks done."
+
+verify: setup ## Make the long studies' figures again (about 10 minutes) and the landing page's picture
+	@$(PY) tests/verify/run.py
+	@$(PY) tools/hero.py
+	@echo "tests/verify/results.json and book/_static/hero.png are made anew."
 
 lint: check ## Check format, lint and types only
 	@echo "Passed: format, lint and types."

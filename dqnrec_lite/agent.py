@@ -135,7 +135,7 @@ class DQN:
                 new = int(step.valid.sum())
                 done, self.transitions = done + new, self.transitions + new
                 curve.session_step(step)
-                if self.transitions >= config.learning_starts:
+                if len(self.replay) >= config.learning_starts:
                     self.owed += new * config.updates_per_transition
                 if self.owed >= UPDATES_PER_CALL:
                     self.optimizer.learning_rate = self._learning_rate(done / total_steps)

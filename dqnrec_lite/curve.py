@@ -30,7 +30,7 @@ class CurveWriter:
     """Collects the rows of a `LearningCurve` while training runs."""
 
     def __init__(self, total_steps: int, num_envs: int) -> None:
-        self.every, self.next_at = max(1, total_steps // CURVE_POINTS), 0
+        self.total, self.every = total_steps, -(-total_steps // CURVE_POINTS)
         self.next_at = self.every
         self.returns, self.lengths = np.zeros(num_envs), np.zeros(num_envs)
         self.rows: list[tuple[float, ...]] = []
@@ -59,7 +59,7 @@ class CurveWriter:
             return tuple(np.mean(pairs, axis=0)) if pairs else (np.nan, np.nan)
 
         self.rows.append((transitions, *mean(self.ended), *mean(self.learned), epsilon, stored))
-        self.next_at += self.every
+        self.next_at = min(self.next_at + self.every, self.total)
         self._clear()
 
     def finish(self) -> LearningCurve:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import gymnasium as gym
 import numpy as np
@@ -65,7 +66,7 @@ def evaluate(
     quota = (episodes - np.arange(n) + n - 1) // n  # sessions that each lane plays
     played = np.zeros(n, np.int64)
     returns, lengths = np.zeros((2, -(-episodes // n), n))
-    sessions.reset(seed=seed if isinstance(seed, int) else 0)
+    sessions.reset(seed=int(seed) if isinstance(seed, Integral) else 0)
     while (played < quota).any():
         actions = np.asarray(policy(sessions.observations))
         if actions.shape != (n,) or actions.dtype.kind not in "iu":

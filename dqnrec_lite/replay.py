@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqnrec_lite.sessions import Step
+from dqnrec_lite.sessions import Step, check_finite
 
 
 class Batch(NamedTuple):
@@ -76,8 +76,9 @@ class ReplayBuffer:
             expected = (count, *kept.shape[1:])
             if np.shape(array) != expected:
                 raise ValueError(f"{name}: shape {expected} expected, got {np.shape(array)}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name}: finite numbers expected, got NaN or infinity")
+            if np.asarray(array).dtype.kind not in ("iu" if name == "action" else "fiub"):
+                raise ValueError(f"{name}: numbers expected, got {np.asarray(array).dtype}")
+            check_finite(name, array)
         where = (self.position + np.arange(count)) % self.capacity
         for array, kept in zip(batch, self.data, strict=True):
             kept[where] = array

@@ -39,7 +39,7 @@ class Sessions:
     def __init__(self, env: gym.Env | VectorEnv) -> None:
         if isinstance(env, gym.Env):
             only = env
-            env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.SAME_STEP)
+            env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.DISABLED)
         if not isinstance(env, VectorEnv):
             raise TypeError(f"env: gymnasium.Env or VectorEnv expected, got {type(env).__name__}")
         check_spaces(env.single_observation_space, env.single_action_space)
@@ -52,15 +52,17 @@ class Sessions:
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Start every session anew; returns the observations to act on, (n, observation_size)."""
-        self.observations, _ = self.env.reset(seed=seed)
+        observations, _ = self.env.reset(seed=seed)
+        check_finite("observation", observations)
+        self.observations = np.array(observations)
         self._restarting[:] = False
         return self.observations
 
     def step(self, actions: np.ndarray) -> Step:
         """One action in every session, (n,) int64."""
         observations, reward, terminated, truncated, info = self.env.step(actions)
-        _check_finite("reward", reward)
-        _check_finite("observation", observations)
+        check_finite("reward", reward)
+        check_finite("observation", observations)
         ended = terminated | truncated
         valid = ~self._restarting
         next_observation = np.array(observations)
@@ -69,7 +71,7 @@ class Sessions:
         elif self.mode == AutoresetMode.SAME_STEP:
             for i in np.flatnonzero(ended):
                 next_observation[i] = info["final_obs"][i]
-            _check_finite("final observation", next_observation)
+            check_finite("final observation", next_observation)
         elif ended.any():
             observations, _ = self.env.reset(options={"reset_mask": ended})
         self.observations = np.array(observations)
@@ -96,12 +98,14 @@ def check_observations(observations: Any, size: int) -> np.ndarray:
             f"observations: numbers of shape (batch, {size}) expected, got {array.dtype} "
             f"of shape {array.shape}"
         )
-    _check_finite("observations", array)
+    check_finite("observations", array)
     return np.ascontiguousarray(array, np.float32)
 
 
-def _check_finite(name: str, array: Any) -> None:
-    finite = np.isfinite(np.asarray(array, np.float64))
+def check_finite(name: str, array: Any) -> None:
+    """A ValueError that says where, if an array holds NaN or what float32 cannot."""
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(np.asarray(array, np.float32))
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(f"{name}{list(where)} is {np.asarray(array)[where]}: must be finite")
@@ -117,7 +121,7 @@ def check_actions(actions: Any, num_envs: int, num_actions: int) -> np.ndarray:
     wrong = np.flatnonzero((array < 0) | (array >= num_actions))
     if wrong.size:
         raise ValueError(f"actions[{wrong[0]}]={array[wrong[0]]}: must lie in [0, {num_actions})")
-    return array
+    return array.astype(np.int64, copy=False)
 
 
 class SingleSession(gym.Env):

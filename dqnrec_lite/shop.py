@@ -9,7 +9,7 @@ Every random draw is a hash of (seed, session, page, purpose). So single and vec
 the same sessions, and two policies meet the same customers with the same luck: common random
 numbers, the cheapest way to a fair comparison (chapter 10).
 
-Within a type the customer is a finite MDP; `dqnrec_lite.baselines.oracle` solves it exactly.
+Within a type the customer is a finite MDP; `dqnrec_lite.oracle` solves it exactly.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class ShopVectorEnv(VectorEnv):
         self.render_mode = render_mode
         self.weights = weights if weights is not None else RewardWeights()
         self.encoder = HistoryEncoder(num_envs, len(CATEGORIES), len(KINDS), page_limit)
-        high = np.full(self.encoder.size, 10.0, np.float32)
+        high = np.full(self.encoder.size, max(10.0, page_limit / 4), np.float32)
         self.single_observation_space = gym.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.single_action_space = gym.spaces.Discrete(NUM_ITEMS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -193,9 +193,10 @@ class ShopVectorEnv(VectorEnv):
             options: not used.
         """
         if isinstance(seed, (int, np.integer)):
-            self.seed = int(seed)
-            self._seeded([self.seed] * self.num_envs, np.arange(self.num_envs))
+            self._seeded([int(seed)] * self.num_envs, np.arange(self.num_envs))
         elif seed is not None:
+            if len(seed) != self.num_envs:
+                raise ValueError(f"seed: a list of {self.num_envs} expected, got {len(seed)}")
             self._seeded(list(seed), np.zeros(self.num_envs, np.int64))
         self._start(np.arange(self.num_envs))
         return self.encoder.vectors.copy(), {}

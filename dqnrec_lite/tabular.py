@@ -115,11 +115,13 @@ def policy_value(mdp: Tabular, policy: np.ndarray, discount: float) -> np.ndarra
         if policy.min() < 0 or policy.max() >= actions:
             raise ValueError(f"policy: actions in [0, {actions}) expected")
         policy = np.eye(actions)[policy]
-    if policy.shape != (states, actions) or not np.allclose(policy.sum(axis=1), 1.0):
+    rows = policy.shape == (states, actions) and (policy >= 0).all()
+    if not rows or not np.allclose(policy.sum(axis=1), 1.0):
         raise ValueError(f"policy: ({states},) integers or ({states}, {actions}) rows of sum 1")
     transition = np.einsum("sa,sat->st", policy, mdp.P)
     reward = (policy * mdp.R).sum(axis=1)
-    live = np.flatnonzero(np.diag(transition) < 1.0 - 1e-15)  # absorbing states are worth nothing
+    # An absorbing state that pays nothing is worth nothing, with discount 1 too.
+    live = np.flatnonzero((np.diag(transition) < 1.0 - 1e-15) | (reward != 0.0))
     value = np.zeros(states)
     system = np.eye(len(live)) - discount * transition[np.ix_(live, live)]
     value[live] = np.linalg.solve(system, reward[live])
@@ -180,7 +182,7 @@ class TabularVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start all sessions anew; a seed starts the draws from the beginning."""
         if seed is not None:
-            self.seed, self._rng = seed, np.random.default_rng(seed)
+            self._rng = np.random.default_rng(seed)
         self.state = self._first_states(self.num_envs)
         self.page = np.zeros(self.num_envs, np.int64)
         return self.mdp.observations[self.state], {"state": self.state.copy()}
