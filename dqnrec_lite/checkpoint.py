@@ -42,7 +42,7 @@ def save_agent(agent: DQN, directory: str | os.PathLike[str]) -> None:
         "low": box.low,
         "high": box.high,
     }
-    arrays |= {f"variable_{i}": np.array(v) for i, v in enumerate(agent.variables())}
+    arrays |= {f"variable_{i}": v.numpy() for i, v in enumerate(agent.variables())}
     for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
         arrays[f"replay_{name}"] = kept[: agent.replay.size]
     temporary = folder / "agent.npz.tmp"

@@ -60,7 +60,7 @@ class DQNConfig:
     batch_size: int = 128
     buffer_size: int = 100_000
     learning_starts: int = 1_000
-    updates_per_transition: float = 0.1
+    updates_per_transition: float = 0.05
     target_sync_every: int = 500
     target_tau: float | None = None
     epsilon_start: float = 1.0

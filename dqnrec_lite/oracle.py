@@ -33,9 +33,8 @@ def solve_oracle(
         discount: gamma, in [0, 1]; 0 gives the item that sells best at once.
 
     Returns:
-        items: (page_limit, 24, 5, 5, 16, 7) int8, by page, type, last category, the one before,
-            needs and satisfaction.
-        value: mean (discounted) return of a session from its start.
+        The best items, (page_limit, 24, 5, 5, 16, 7) int8, by page, type, last category, the one
+        before, needs and satisfaction; and the mean (discounted) return of a session.
     """
     weights = weights if weights is not None else RewardWeights()
     at_least = np.concatenate([np.ones((*shop.FUNNEL.shape[:-1], 1)), shop.FUNNEL], axis=-1)

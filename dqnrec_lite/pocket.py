@@ -11,11 +11,10 @@ interest, once; it costs satisfaction. A solid item sells well to a customer who
 pleases. An unhappy customer leaves. State 80 is "gone": absorbing, worth nothing. (16 of the other
 80 are never reached: nothing was shown before the first page only, and its satisfaction is 3.)
 
-| event  | interest becomes                          | satisfaction                            |
-|--------|-------------------------------------------|-----------------------------------------|
-| ignore | none, chance 0.3                          | -1, chance 0.15, or 0.45 when dull      |
-| view   | the item's category                       | bait: -1, chance 0.5                    |
-| buy    | the next category, chance 0.7; else none  | solid: +1, chance 0.8; bait: -2, 0.9    |
+After an ignored page the interest fades (chance 0.3) and satisfaction falls by 1 (chance 0.15, or
+0.45 when dull). A view turns the interest to the item's category; a bait viewed costs 1 (chance
+0.5). A purchase turns the interest to the next category (chance 0.7, else to none); a solid item
+bought raises satisfaction by 1 (chance 0.8), a bait lowers it by 2 (chance 0.9).
 """
 
 from __future__ import annotations

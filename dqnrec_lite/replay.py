@@ -59,7 +59,7 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays in bytes: capacity * (8 * observation_size + 16)."""
+        """Bytes held by the arrays, capacity * (8 * observation_size + 16)."""
         return sum(array.nbytes for array in self.data)
 
     def add(self, batch: Batch) -> None:

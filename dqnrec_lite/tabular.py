@@ -63,7 +63,7 @@ class FiniteMDP:
 
     @cached_property
     def reachable(self) -> np.ndarray:
-        """(S,) bool: states, terminal ones aside, that some policy can visit."""
+        """(S,) bool, the states, terminal ones aside, that some policy can visit."""
         found = self.start > 0
         while True:
             more = found | (found @ self.P.sum(axis=1) > 0)

@@ -11,19 +11,19 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = {
     "popular": "best-seller, always",
     "random": "random",
-    "myopic DQN": "DQN that looks one page ahead",
+    "myopic DQN": "short-sighted DQN",
     "LinUCB": "LinUCB",
     "best fixed rule": "best of 768 fixed rules",
-    "attentive rule": "thoughtful hand-written rule",
+    "attentive rule": "thoughtful rule",
     "DQN": "DQN",
-    "oracle": "oracle that reads minds",
+    "oracle": "mind-reading oracle",
 }
 
 
 def main() -> None:
     policies = json.loads((ROOT / "tests/verify/results.json").read_text())["policies"]
     use_house_style()
-    figure, axes = plt.subplots(figsize=(9, 3.7))
+    figure, axes = plt.subplots(figsize=(7, 3.9))
     for row, (key, name) in enumerate(ROWS.items()):
         mean, (low, high) = policies[key]["mean"], policies[key]["ci"]
         color = {"DQN": COLORS["blue"], "oracle": "#d1d5db"}.get(key, "#9aa5b1")
@@ -35,7 +35,7 @@ def main() -> None:
         axes.text(high + 0.15, row, label, va="center", fontweight=weight, fontsize=13)
     axes.invert_yaxis()
     axes.set_yticks([])
-    axes.set_xlim(0, 17)
+    axes.set_xlim(0, 17.5)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("euro per customer session")
     figure.savefig(ROOT / "book/_static/hero.png", dpi=160)
