@@ -84,7 +84,7 @@ def evaluate(
 def confidence_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval of the mean of independent values, by Student's t.
 
-    The quantile is the asymptotic expansion 26.7.5 of Abramowitz & Stegun (1964), right to 0.005
+    The quantile is the asymptotic expansion 26.7.5 of Abramowitz & Stegun (1964), right to 0.008
     from 5 values on.
 
     Raises:

@@ -1,0 +1,178 @@
+"""The opponents of the DQN: honest ones, or beating them means nothing."""
+
+import numpy as np
+
+from dqnrec_lite import baselines, evaluate, make_shop, shop
+from dqnrec_lite.baselines import (
+    attentive_policy,
+    best_fixed_rule,
+    fixed_policy,
+    fixed_rules,
+    most_popular_item,
+    random_policy,
+    train_linucb,
+    train_myopic,
+)
+from dqnrec_lite.config import DQNConfig
+from dqnrec_lite.encoding import BUY, encode_history
+from dqnrec_lite.evaluation import paired_difference
+
+
+def seen(entry: int, items: list[int], events: list[int]) -> np.ndarray:
+    return encode_history(entry, items, events, 4, 3, shop.PAGE_LIMIT)[None]
+
+
+def test_random_shows_every_item_equally_often_and_is_seeded():
+    one, two = random_policy(12, 3), random_policy(12, 3)
+    items = one(np.zeros((60_000, 45)))
+    assert np.array_equal(items, two(np.zeros((60_000, 45))))
+    assert 4700 < np.bincount(items).min() <= np.bincount(items).max() < 5300
+
+
+def test_a_fixed_rule_shows_its_items_in_order_and_then_again():
+    """Page by page, in a real session, to lanes at different pages."""
+    order, envs = [4, 0, 9], make_shop(40)
+    policy = fixed_policy(order)
+    observation = envs.reset(seed=0)[0]
+    for _ in range(60):
+        page = envs.page.copy()
+        items = policy(observation)
+        np.testing.assert_array_equal(items, np.array(order)[page % 3])
+        observation = envs.step(items)[0]
+    assert len(np.unique(envs.page)) > 5
+
+
+def test_there_are_768_fixed_rules_each_a_different_cycle():
+    rules = list(fixed_rules())
+    # 4 of one category (times 3 kinds), 6 pairs (9), 4 triples in 2 orders (27), 6 orders (81)
+    assert len(rules) == 4 * 3 + 6 * 9 + 4 * 2 * 27 + 6 * 81 == 768
+    for rule in rules:
+        categories = [item // 3 for item in rule]
+        assert len(set(categories)) == len(categories)
+    turned = {min(tuple(rule[i:] + rule[:i]) for i in range(len(rule))) for rule in rules}
+    assert len(turned) == 768, "no rule is another one begun elsewhere"
+
+
+def test_the_best_fixed_rule_is_found_among_others(monkeypatch):
+    """Among 32 rules instead of 768; `test_verify_results.py` holds the whole search's result."""
+    few = [*list(fixed_rules())[::25], [1, 4, 7, 10]]
+    monkeypatch.setattr(baselines, "fixed_rules", lambda: iter(few))
+    found = best_fixed_rule(seed=1, customers=200, finalists=4)
+    assert found == best_fixed_rule(seed=1, customers=200, finalists=4)
+    envs = make_shop(500)
+    means = [evaluate(fixed_policy(rule), envs, 1500, seed=5).mean for rule in few]
+    assert means[few.index(found)] > np.sort(means)[-4]
+
+
+def test_the_most_popular_item_is_deterministic_and_a_bait():
+    popular = [most_popular_item(make_shop(lanes)) for lanes in (1000, 1000, 500)]
+    assert popular[0] == popular[1] == popular[2]
+    assert "bait" in shop.ITEMS[popular[0]]
+
+
+def test_the_attentive_rule_follows_the_customer():
+    policy = attentive_policy()
+    assert policy(seen(2, [], []))[0] == 2 * 3 + 1, "the category of entry, premium first"
+    for category in range(4):
+        bought = policy(seen(0, [category * 3], [BUY]))[0]
+        assert bought // 3 == shop.COMPLEMENT[category], "after a sale its complement"
+    away = policy(seen(1, [4, 4], [1, 0]))[0]
+    assert away // 3 != 1, "what stood on both last pages rests"
+    thrifty = policy(seen(1, [1, 7, 4], [2, 1, 1]))[0]
+    assert thrifty % 3 == 0, "value, once premium was passed over"
+
+
+def test_the_attentive_rule_answers_every_customer_with_an_item_and_never_bait():
+    envs = make_shop(200)
+    policy, observation = attentive_policy(), envs.reset(seed=0)[0]
+    for _ in range(50):
+        items = policy(observation)
+        assert items.shape == (200,)
+        assert items.dtype.kind == "i"
+        assert set(items % 3) <= {0, 1}
+        assert set(items // 3) <= {0, 1, 2, 3}
+        observation = envs.step(items)[0]
+
+
+class TwoArms:
+    """What LinUCB needs of an environment: item 0 earns the observation's entry, item 1 a half."""
+
+    num_envs = 20
+
+    class encoder:
+        size = 1
+
+    def reset(self, seed=None):
+        self.rng = np.random.default_rng(seed)
+        return self._show(), {}
+
+    def _show(self):
+        self.observation = self.rng.random((20, 1)).astype(np.float32)
+        return self.observation
+
+    def step(self, items):
+        earned = np.where(items == 0, self.observation[:, 0], np.where(items == 1, 0.5, 0.0))
+        earned = earned + 0.05 * self.rng.normal(size=20)
+        return self._show(), earned, np.zeros(20, bool), np.zeros(20, bool), {}
+
+
+def test_linucb_learns_which_item_earns_more_for_whom():
+    policy = train_linucb(TwoArms(), 6000)
+    x = np.linspace(0, 1, 101)[:, None]
+    expected = np.where(x[:, 0] > 0.5, 0, 1)
+    clear = np.abs(x[:, 0] - 0.5) > 0.05
+    np.testing.assert_array_equal(policy(x)[clear], expected[clear])
+
+
+def test_linucb_is_ridge_regression_on_what_it_was_shown():
+    """Its scores must equal the closed form, item by item."""
+    envs = make_shop(50)
+    kept = []
+    step = envs.step
+
+    def watch(items):
+        before = envs.encoder.vectors.copy()
+        result = step(items)
+        kept.append((before, items, result[1]))
+        return result
+
+    envs.step = watch
+    policy = train_linucb(envs, 1500, seed=4)
+    x, items, reward = (np.concatenate(column) for column in zip(*kept, strict=True))
+    x = np.hstack([x, np.ones((len(x), 1))]).astype(float)
+    scores = []
+    for item in range(12):
+        rows = x[items == item]
+        gram = rows.T @ rows + np.eye(x.shape[1])
+        scores.append(x @ np.linalg.solve(gram, rows.T @ reward[items == item]))
+    best = np.array(scores)
+    chosen = policy(x[:, :-1])
+    np.testing.assert_allclose(best[chosen, np.arange(len(x))], best.max(axis=0), atol=1e-8)
+
+
+def test_the_myopic_agent_is_a_dqn_that_counts_this_page_only():
+    envs = make_shop(64)
+    config = DQNConfig(discount=0.97, buffer_size=5000, updates_per_transition=0.05)
+    agent = train_myopic(envs, 4000, config)
+    assert agent.config.discount == 0
+    assert agent.transitions >= 4000
+
+
+def test_the_world_is_worth_planning_for():
+    """What the book says of its world: bait sells now, and the rule that thinks earns more."""
+    envs = make_shop(500)
+    scores = {
+        name: evaluate(policy, envs, 2000, seed=6)
+        for name, policy in {
+            "best-seller": fixed_policy([most_popular_item(make_shop(500))]),
+            "random": random_policy(12),
+            "attentive": attentive_policy(),
+            "a good order": fixed_policy([1, 4, 7, 10]),
+        }.items()
+    }
+    for better, worse in [
+        ("random", "best-seller"),
+        ("a good order", "random"),
+        ("attentive", "a good order"),
+    ]:
+        assert paired_difference(scores[better], scores[worse])[1][0] > 0

@@ -1,0 +1,133 @@
+"""The built pages: complete, their links whole, and without anything from another host."""
+
+import os
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
+# The themes' own templates lie among the static files; they are no pages.
+PAGES = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.parts)
+# Elements that make a browser fetch something, and the attribute that says what.
+FETCHED = {
+    "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"),
+    "video": ("src", "poster"), "audio": ("src",), "embed": ("src",), "object": ("data",),
+    "image": ("href", "xlink:href"), "use": ("href", "xlink:href"),
+}  # fmt: skip
+NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "genindex", "author", "alternate"}
+
+
+class Page(HTMLParser):
+    """What a page links to, what it fetches, its anchors and its images."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.links, self.fetched, self.images = [], [], []
+        self.anchors, self.style = set(), False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = {name: value or "" for name, value in attrs}
+        self.anchors |= {attributes[name] for name in ("id", "name") if name in attributes}
+        if tag in ("a", "area") and "href" in attributes:
+            self.links.append(attributes["href"])
+        for name in FETCHED.get(tag, ()):
+            if attributes.get(name):
+                self.fetched += [part.split()[0] for part in attributes[name].split(", ")]
+        if tag == "link" and not set(attributes.get("rel", "").split()) & NOT_FETCHED:
+            self.fetched.append(attributes.get("href", ""))
+        if tag == "img":
+            self.images.append(attributes)
+        self.fetched += css_addresses(attributes.get("style", ""))
+        self.style = tag == "style"
+
+    def handle_data(self, data):
+        if self.style:
+            self.fetched += css_addresses(data)
+            self.style = False
+
+
+def css_addresses(text: str) -> list[str]:
+    found = re.findall(r"url\(\s*['\"]?([^'\")]+)", text)
+    return found + re.findall(r"@import\s+['\"]([^'\"]+)", text)
+
+
+@cache
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def is_remote(address: str) -> bool:
+    parts = urlsplit(address)
+    return bool(parts.netloc) or parts.scheme in ("http", "https", "ftp", "ws", "wss")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(HTML).as_posix()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built():
+    if not PAGES:
+        reason = "the book is not built: run `make book` (`make test` does so first)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+each_page = pytest.mark.parametrize("path", PAGES, ids=name_of)
+
+
+def test_every_page_of_the_table_of_contents_is_there_and_the_first_one_too():
+    toc = (HTML.parents[1] / "_toc.yml").read_text()
+    for page in re.findall(r"(?:file|root):\s*(\S+)", toc):
+        assert (HTML / f"{page.removesuffix('.ipynb')}.html").is_file(), page
+    assert (HTML / "index.html").is_file()
+
+
+@each_page
+def test_nothing_is_fetched_from_another_host(path):
+    assert [address for address in read(path).fetched if is_remote(address)] == []
+
+
+def test_style_sheets_fetch_nothing_from_another_host():
+    for path in HTML.rglob("*.css"):
+        remote = [a for a in css_addresses(path.read_text(encoding="utf-8")) if is_remote(a)]
+        assert remote == [], name_of(path)
+
+
+@each_page
+def test_every_fetched_file_is_there(path):
+    for address in read(path).fetched:
+        if address and not is_remote(address) and not address.startswith(("data:", "#")):
+            assert (path.parent / unquote(urlsplit(address).path)).resolve().is_file(), address
+
+
+@each_page
+def test_every_link_inside_the_book_leads_to_a_page_and_a_place_on_it(path):
+    broken = []
+    for address in read(path).links:
+        parts = urlsplit(address)
+        if is_remote(address) or parts.scheme in ("mailto", "javascript", "data"):
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        place, is_page = unquote(parts.fragment), target.suffix == ".html"
+        if not target.is_file() or (place and is_page and place not in read(target).anchors):
+            broken.append(address)
+    assert broken == []
+
+
+@each_page
+def test_every_image_says_in_words_what_it_shows(path):
+    for image in read(path).images:
+        assert image.get("alt", "").strip(), image
+
+
+@each_page
+def test_no_path_of_the_machine_that_built_it_is_shown(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(
+        rf"(?<![\w.])/(?:home|root|work|Users)/|{re.escape(str(HTML.parents[1]))}/", text
+    )

@@ -1,0 +1,202 @@
+"""The notebooks' conventions. That their outputs are right is nbval's part, in the same run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in PATHS}
+ABSOLUTE = re.compile(r"(?<![\w./])/(?:home|root|tmp|work|Users|usr|var)/")
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def code_cells(name: str) -> list:
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
+
+
+def outputs(name: str):
+    """(cell's id, output) of every stored output."""
+    return [(cell.id, output) for cell in code_cells(name) for output in cell.outputs]
+
+
+def fresh_python(code: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run code alone in a new interpreter and an empty folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_all_notebooks_are_in_the_normal_form_that_make_notebooks_writes():
+    command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_table_of_contents_and_the_folder_list_the_same_notebooks_in_order():
+    listed = re.findall(r"^\s*-?\s*file:\s*notebooks/(\S+)", (ROOT / "_toc.yml").read_text(), re.M)
+    assert [name.removesuffix(".ipynb") for name in listed] == list(NOTEBOOKS)
+
+
+def test_every_notebook_has_the_same_set_up_cell():
+    first = {name: code_cells(name)[0].source for name in NOTEBOOKS}
+    assert len(set(first.values())) == 1, f"unlike set-up cells in {list(first)}"
+    assert "dqnrec_lite" in next(iter(first.values()))
+
+
+@each_notebook
+def test_the_first_cell_says_what_one_learns_what_one_needs_and_how_long_it_takes(name):
+    cell = NOTEBOOKS[name].cells[0]
+    assert cell.cell_type == "markdown"
+    assert cell.source.startswith("# ")
+    for heading in ("What you will learn", "What you need", "Run time"):
+        assert heading in cell.source
+
+
+@each_notebook
+def test_it_closes_with_key_ideas_exercises_with_folded_solutions_and_references(name):
+    text = "\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
+    places = [text.find(f"## {part}") for part in ("Key ideas", "Exercises", "References")]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert any("hide-cell" in cell.metadata.get("tags", []) for cell in code_cells(name)) or (
+        "dropdown" in text
+    )
+
+
+@each_notebook
+def test_code_cells_are_short(name):
+    long = {cell.id: cell.source.count("\n") + 1 for cell in code_cells(name)}
+    assert {key: lines for key, lines in long.items() if lines > 25} == {}
+
+
+@each_notebook
+def test_every_code_cell_was_run_in_order_and_none_is_skipped(name):
+    counts = [cell.execution_count for cell in code_cells(name)]
+    assert counts == list(range(1, len(counts) + 1))
+    for cell in code_cells(name):
+        assert "NBVAL_SKIP" not in cell.source, cell.id
+        assert "nbval-skip" not in cell.metadata.get("tags", []), cell.id
+        assert not cell.source.startswith("%%capture"), cell.id
+        assert "raises-exception" not in cell.metadata.get("tags", []), cell.id
+
+
+@each_notebook
+def test_a_cell_whose_output_is_not_compared_is_followed_by_one_that_asserts(name):
+    cells = code_cells(name)
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        if is_ignored(cell):
+            assert following is not None, f"{cell.id} is the last"
+            assert re.search(r"^\s*assert\b", following.source, re.M), following.id
+
+
+def is_ignored(cell) -> bool:
+    tags = cell.metadata.get("tags", [])
+    return "NBVAL_IGNORE_OUTPUT" in cell.source or "nbval-ignore-output" in tags
+
+
+def test_at_most_one_cell_in_twenty_is_not_compared():
+    cells = [cell for name in NOTEBOOKS for cell in code_cells(name)]
+    assert sum(map(is_ignored, cells)) <= 0.05 * len(cells)
+
+
+@each_notebook
+def test_every_picture_says_in_words_what_it_shows(name):
+    for cell in code_cells(name):
+        if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 40, f"{cell.id}: alt text {alt!r}"
+    for cell in NOTEBOOKS[name].cells:
+        if cell.cell_type == "markdown":
+            assert "![](" not in cell.source, f"{cell.id}: a picture without alt text"
+
+
+@each_notebook
+def test_no_error_warning_progress_bar_or_address_is_stored(name):
+    for where, output in outputs(name):
+        assert output.output_type != "error", where
+        assert output.get("name") != "stderr", where
+        kinds = output.get("data", {})
+        assert "application/vnd.jupyter.widget-view+json" not in kinds, where
+        text = output.get("text", "") + str(kinds.get("text/plain", ""))
+        assert not re.search(r" at 0x[0-9a-f]{6,}", text), f"{where}: {text}"
+
+
+@each_notebook
+def test_no_path_of_the_machine_that_ran_it_is_stored(name):
+    for cell in NOTEBOOKS[name].cells:
+        assert not ABSOLUTE.search(cell.source), cell.id
+    for where, output in outputs(name):
+        text = output.get("text", "") + "".join(
+            str(content) for kind, content in output.get("data", {}).items() if "image" not in kind
+        )
+        assert not ABSOLUTE.search(text), where
+
+
+def snippets() -> dict[str, str]:
+    """Code that readers are told to copy: tagged cells, and Python blocks of the pages."""
+    found = {
+        f"{name}.ipynb {cell.id}": cell.source
+        for name in NOTEBOOKS
+        for cell in code_cells(name)
+        if "snippet" in cell.metadata.get("tags", [])
+    }
+    for path in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
+            found[f"{path.name} block {number}"] = block
+    return found
+
+
+SNIPPETS = snippets()
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_a_snippet_runs_alone_in_a_fresh_interpreter(name, tmp_path):
+    result = fresh_python(SNIPPETS[name], tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_a_changed_number_fails_and_the_message_names_notebook_and_cell(tmp_path):
+    for stem, number in (("right", 42), ("changed", 43)):
+        cells = [
+            nbformat.v4.new_markdown_cell("Six times seven."),
+            nbformat.v4.new_code_cell("six = 6", execution_count=1),
+            nbformat.v4.new_code_cell(
+                "print(six * 7)",
+                execution_count=2,
+                outputs=[nbformat.v4.new_output("stream", name="stdout", text=f"{number}\n")],
+            ),
+        ]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{stem}.ipynb")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "-p",
+            "no:cacheprovider",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 1, result.stdout
+    assert "1 failed, 3 passed" in result.stdout
+    assert "changed.ipynb::Cell 1" in result.stdout
+    assert "42" in result.stdout
+    assert "43" in result.stdout

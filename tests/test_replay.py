@@ -1,0 +1,207 @@
+"""The replay buffer against a deque, and n-step transitions against a sum written out."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from dqnrec_lite.replay import Batch, NStepWindow, ReplayBuffer
+from dqnrec_lite.sessions import Step
+
+
+def numbered(first: int, count: int, size: int = 3) -> Batch:
+    """Transitions whose every entry tells which one it is."""
+    number = np.arange(first, first + count)
+    observation = number[:, None] + np.arange(size) / 10
+    return Batch(observation, number % 7, number * 2.0, -observation, number % 2, number % 3 + 1)
+
+
+def gathered(rows: np.ndarray) -> Batch:
+    """The numbered transitions of these numbers, in this order."""
+    return Batch(*(array[rows] for array in numbered(0, 1000)))
+
+
+def equal(ours: Batch, theirs: Batch) -> bool:
+    return all(np.array_equal(a, np.asarray(b, a.dtype)) for a, b in zip(ours, theirs, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.lists(st.integers(0, 12), max_size=12))
+def test_the_ring_keeps_what_a_deque_keeps(capacity, counts):
+    buffer, model, first = ReplayBuffer(capacity, 3), deque(maxlen=capacity), 0
+    for count in counts:
+        count = min(count, capacity)
+        buffer.add(numbered(first, count))
+        model.extend(range(first, first + count))
+        first += count
+        assert len(buffer) == buffer.size == len(model)
+        stored = sorted(buffer.data.observation[: len(buffer), 0].astype(int))
+        assert stored == list(model)
+        rows = buffer.data.observation[: len(buffer), 0].astype(int)
+        assert equal(Batch(*(a[: len(buffer)] for a in buffer.data)), gathered(rows))
+
+
+def test_memory_is_8_bytes_an_entry_of_an_observation_and_16_more():
+    for capacity, size in [(1, 1), (10, 3), (1000, 45)]:
+        assert ReplayBuffer(capacity, size).nbytes == capacity * (8 * size + 16)
+
+
+def test_types_are_those_that_training_uses():
+    buffer = ReplayBuffer(4, 3)
+    buffer.add(numbered(0, 4))
+    sample = buffer.sample((2, 5), np.random.default_rng(0))
+    assert [a.dtype for a in sample] == [np.float32, np.int32] + 4 * [np.float32]
+    assert [a.shape for a in sample] == [(2, 5, 3), (2, 5), (2, 5), (2, 5, 3), (2, 5), (2, 5)]
+
+
+def test_sampling_is_uniform_over_what_is_stored_and_nothing_else():
+    for stored in (40, 100, 170):
+        buffer = ReplayBuffer(100, 3)
+        for first in range(0, stored, 10):
+            buffer.add(numbered(first, 10))
+        drawn = buffer.sample(50_000, np.random.default_rng(1)).observation[:, 0].astype(int)
+        oldest = max(0, stored - 100)
+        seen = np.bincount(drawn - oldest)
+        assert len(seen) == min(stored, 100)
+        assert stats.chisquare(seen).pvalue > 1e-4
+
+
+def test_the_rows_of_a_sample_belong_together():
+    buffer = ReplayBuffer(50, 3)
+    buffer.add(numbered(5, 50))
+    sample = buffer.sample(300, np.random.default_rng(2))
+    rows = sample.observation[:, 0].astype(int)
+    assert equal(sample, gathered(rows))
+
+
+def test_the_same_generator_gives_the_same_sample():
+    buffer = ReplayBuffer(50, 3)
+    buffer.add(numbered(0, 50))
+    one, two, other = (buffer.sample(99, np.random.default_rng(s)) for s in (3, 3, 4))
+    assert equal(one, two)
+    assert not equal(one, other)
+
+
+def test_a_sample_is_a_copy():
+    buffer = ReplayBuffer(5, 3)
+    buffer.add(numbered(0, 5))
+    buffer.sample(5, np.random.default_rng(0)).observation[:] = 99
+    assert (buffer.data.observation < 99).all()
+
+
+BAD = {
+    "observation": [np.zeros((2, 4)), np.zeros(2), np.full((2, 3), np.nan), np.full((2, 3), 1e39)],
+    "action": [np.zeros(3, int), np.zeros(2), np.array(["a", "b"])],
+    "reward": [np.array([1.0, np.inf]), np.zeros(1), np.array([None, 1.0], object)],
+    "next_observation": [np.zeros((1, 3)), np.full((2, 3), -np.inf)],
+    "terminated": [np.zeros((2, 1)), np.array([np.nan, 0.0])],
+    "steps": [np.zeros(5)],
+}
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
+def test_a_refused_batch_leaves_nothing_half_written(name, bad):
+    buffer = ReplayBuffer(5, 3)
+    buffer.add(numbered(0, 4))
+    before = [a.copy() for a in buffer.data]
+    batch = numbered(7, 2)._replace(**{name: bad})
+    with pytest.raises(ValueError, match="observation|action" if name == "action" else f"^{name}"):
+        buffer.add(batch)
+    assert (buffer.position, buffer.size) == (4, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(before, buffer.data, strict=True))
+
+
+def test_a_refused_number_is_named_with_its_place():
+    reward = np.array([0.0, 1.0, np.nan])
+    with pytest.raises(ValueError, match=r"reward\[2\] is nan"):
+        ReplayBuffer(5, 3).add(numbered(0, 3)._replace(reward=reward))
+
+
+def test_more_than_the_buffer_holds_is_refused():
+    with pytest.raises(ValueError, match="batch of 6 transitions: the buffer holds 5"):
+        ReplayBuffer(5, 3).add(numbered(0, 6))
+
+
+def test_an_empty_buffer_gives_no_sample():
+    with pytest.raises(ValueError, match="empty"):
+        ReplayBuffer(5, 3).sample(1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("capacity", "size"), [(0, 3), (-1, 3), (5, 0)])
+def test_impossible_sizes_are_refused(capacity, size):
+    with pytest.raises(ValueError, match="at least 1"):
+        ReplayBuffer(capacity, size)
+
+
+def random_steps(rng: np.random.Generator, lanes: int, count: int, next_step_reset: bool):
+    """Steps of sessions that end at random. An observation is (session, step) of its lane."""
+    session, step = np.zeros(lanes, int), np.zeros(lanes, int)
+    restarting = np.zeros(lanes, bool)
+    for _ in range(count):
+        observation = np.stack([session, step], axis=1).astype(float)
+        valid = ~restarting
+        ends = rng.random(lanes) < 0.25
+        terminated = valid & ends & (rng.random(lanes) < 0.5)
+        truncated = valid & ends & ~terminated
+        reward = np.where(valid, rng.normal(size=lanes), 0.0)
+        step = step + valid
+        successor = np.stack([session, step], axis=1).astype(float)
+        ended = terminated | truncated
+        if next_step_reset:  # the next row is no step: it only brings the first observation
+            session, step = session + restarting, np.where(restarting, 0, step)
+            successor = np.where(valid[:, None], successor, np.stack([session, step], axis=1))
+            restarting = ended
+        else:
+            session, step = session + ended, np.where(ended, 0, step)
+        yield observation, Step(reward, successor, terminated, truncated, valid)
+
+
+@pytest.mark.parametrize("next_step_reset", [False, True])
+@pytest.mark.parametrize("n_step", [1, 2, 3, 7])
+def test_n_step_transitions_equal_the_sum_written_out(n_step, next_step_reset):
+    rng, discount, lanes = np.random.default_rng(n_step), 0.9, 5
+    window = NStepWindow(n_step, discount)
+    history = [[] for _ in range(lanes)]  # per lane: (observation, action, reward, ...)
+    produced = {}
+    for number, (observation, step) in enumerate(random_steps(rng, lanes, 120, next_step_reset)):
+        action = np.arange(lanes) + lanes * number  # names lane and time
+        batch = window.push(observation, action, step)
+        for row in zip(*batch, strict=True):
+            assert int(row[1]) not in produced
+            produced[int(row[1])] = row
+        for lane in np.flatnonzero(step.valid):
+            ended = step.terminated[lane] or step.truncated[lane]
+            history[lane].append(
+                (
+                    observation[lane],
+                    action[lane],
+                    step.reward[lane],
+                    step.next_observation[lane],
+                    step.terminated[lane],
+                    ended,
+                )
+            )
+    expected = 0
+    for rows in history:
+        for start in range(len(rows)):
+            total, length = 0.0, 0
+            for _, _, reward, *after in rows[start : start + n_step]:
+                successor, terminated, ended = after
+                total += discount**length * reward
+                length += 1
+                if ended:
+                    break
+            if length < n_step and not ended:
+                continue  # still open when the record stops
+            expected += 1
+            first, action = rows[start][:2]
+            observation, _, reward, next_observation, end, steps = produced[int(action)]
+            np.testing.assert_array_equal(observation, first)
+            np.testing.assert_array_equal(next_observation, successor)
+            assert (end, steps) == (terminated, length)
+            assert reward == pytest.approx(total)
+            assert next_observation[0] == observation[0]  # never across a reset
+    assert expected == len(produced) > 300
