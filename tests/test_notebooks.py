@@ -200,3 +200,11 @@ def test_a_changed_number_fails_and_the_message_names_notebook_and_cell(tmp_path
     assert "changed.ipynb::Cell 1" in result.stdout
     assert "42" in result.stdout
     assert "43" in result.stdout
+
+
+def test_the_smallest_dqn_of_chapter_1_has_fewer_than_60_lines():
+    sources = [cell.source for cell in code_cells("01_the_example")]
+    parts = [source for source in sources if source.startswith("# The smallest DQN, part")]
+    lines = [line for part in parts for line in part.splitlines() if line.strip()]
+    assert len(parts) == 3
+    assert 40 < len(lines) < 60
