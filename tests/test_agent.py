@@ -391,6 +391,8 @@ def test_the_curve_has_at_most_50_rows_and_ends_with_the_training(total_steps):
     curve = agent.learn(gym.make("CartPole-v1"), total_steps)
     assert len(curve.transitions) <= 50
     assert curve.transitions[-1] == total_steps
+    np.testing.assert_array_equal(curve.mean_return, curve.mean_length)  # a pole earns 1 a step
+    assert total_steps < 149 or np.nanmax(curve.mean_return) > 8
 
 
 @pytest.mark.parametrize("total_steps", [0, -1, 1.5, None, "10"])
