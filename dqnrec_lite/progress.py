@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 
@@ -24,3 +26,25 @@ def progress_bar(
     """
     hidden = not show or bool(os.environ.get("TQDM_DISABLE"))
     return tqdm(items, total=total, initial=initial, unit=unit, disable=hidden, leave=False)
+
+
+class RecentReturn:
+    """Mean return of the sessions that ended last, as a bar shows it.
+
+    Args:
+        num_envs: sessions side by side (n).
+        kept: over how many the mean goes.
+    """
+
+    def __init__(self, num_envs: int, kept: int = 500) -> None:
+        self.running = np.zeros(num_envs)
+        self.ended: deque[float] = deque(maxlen=kept)
+
+    def add(self, reward: np.ndarray, over: np.ndarray) -> None:
+        """One step of all sessions: rewards, (n,), and where a session ended, (n,) bool."""
+        self.running += reward
+        self.ended.extend(self.running[over])
+        self.running[over] = 0.0
+
+    def __str__(self) -> str:
+        return f"return {np.mean(self.ended):.3g}" if self.ended else "return ?"
