@@ -61,7 +61,7 @@ def test_there_are_768_fixed_rules_each_a_different_cycle():
 
 
 def test_the_best_fixed_rule_is_found_among_others(monkeypatch):
-    """Among 32 rules instead of 768; `test_verify_results.py` holds the whole search's result."""
+    """Among 32 rules instead of 768; `test_experiments.py` holds the whole search's result."""
     few = [*list(fixed_rules())[::25], [1, 4, 7, 10]]
     monkeypatch.setattr(baselines, "fixed_rules", lambda: iter(few))
     found = best_fixed_rule(seed=1, customers=200, finalists=4)
