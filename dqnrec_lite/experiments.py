@@ -192,9 +192,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{len(apart)} figures compared, {len(wrong)} differ by more than is allowed.")
     else:
         wrong = []
-        store([row for row in old if row["study"] not in chosen] + rows, STORED)
+        kept = [row for row in old if row["study"] not in chosen]
+        store(sorted(kept + rows, key=lambda row: list(STUDIES).index(row["study"])), STORED)
         print(f"{STORED.name}: {len(rows)} rows made anew.")
-    partial.unlink()
+    others = [row for row in read_rows(partial) if row["study"] not in chosen]
+    if others:  # a study that was stopped still waits
+        store(others, partial)
+    else:
+        partial.unlink()
     return 1 if wrong else 0
 
 

@@ -285,6 +285,12 @@ def test_the_command_makes_all_rows_then_checks_them_and_says_what_differs(small
     ]  # fmt: skip
     assert len(read_rows(path)) == 9, "rows of other studies stay"
     assert list(tmp_path.iterdir()) == [path]
+    waits = tmp_path / "experiments.partial"
+    experiments.make_rows([("other", "DQN", 0)], waits)
+    left = waits.read_text()
+    assert experiments.main(["shop"]) == 0
+    assert waits.read_text() == left, "a study that was stopped still waits"
+    assert [row["study"] for row in read_rows(path)] == ["shop"] * 6 + ["other"] * 3
 
 
 def test_the_command_can_be_stopped_and_refuses_what_it_does_not_know(small, capsys, monkeypatch):
