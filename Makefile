@@ -2,13 +2,15 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks bench verify lint lock vendor clean setup check html
+.PHONY: help book test lab notebooks bench experiments verify lint lock vendor clean setup check html
 
 PY := .venv/bin/python
 MATHJAX := 3.2.2
 UV := 0.13.9
 # Chapters to re-execute: make notebooks NOTEBOOKS="00_quickstart 02_shop_as_mdp". Empty: all.
 NOTEBOOKS :=
+# Studies to run: make experiments STUDIES="shop epsilon". Empty: all.
+STUDIES :=
 
 # TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -40,10 +42,15 @@ bench: setup ## Measure the simulator's speed on this machine
 	@$(PY) tests/benchmarks/bench_shop.py
 	@echo "Benchmarks done."
 
-verify: setup ## Make the long studies' figures again (about 10 minutes) and the landing page's picture
-	@$(PY) tests/verify/run.py
+experiments: setup ## Make the long studies' figures again (half an hour; Ctrl+C stops, again goes on)
+	@$(PY) -m dqnrec_lite.experiments $(STUDIES)
 	@$(PY) tools/hero.py
-	@echo "tests/verify/results.json and book/_static/hero.png are made anew."
+	@echo "dqnrec_lite/experiments.jsonl and book/_static/hero.png are made anew."
+
+verify: setup ## Make the long studies' figures again and compare them with the stored ones
+	@$(PY) -m dqnrec_lite.experiments --check $(STUDIES)
+	@$(PY) tools/hero.py
+	@echo "The stored figures hold; book/_static/hero.png is drawn from them."
 
 lint: check ## Check format, lint and types only
 	@echo "Passed: format, lint and types."

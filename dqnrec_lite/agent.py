@@ -1,14 +1,13 @@
 """DQN: the agent of Mnih et al. (Nature 518, 2015), with the usual improvements as switches.
 
-One loop: act in all sessions side by side, remember, and run the updates that are owed, many in one
-compiled call. Nothing in it knows about shops.
+The loop is in `training`; here are the networks, the choice of actions and the gradient step.
+Nothing in it knows about shops.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
@@ -17,16 +16,16 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
-from dqnrec_lite.checkpoint import load_agent, save_agent
+from dqnrec_lite.checkpoint import Unfinished, load_agent, save_agent
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import CurveWriter, LearningCurve
+from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.networks import build_q_network
-from dqnrec_lite.progress import progress_bar
-from dqnrec_lite.replay import Batch, NStepWindow, ReplayBuffer
-from dqnrec_lite.sessions import Sessions, check_observations, check_spaces
+from dqnrec_lite.replay import Batch, ReplayBuffer
+from dqnrec_lite.sessions import check_observations, check_spaces
 from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
+from dqnrec_lite.training import UPDATES_PER_CALL, train
 
-UPDATES_PER_CALL = 32  # gradient steps in one compiled call
+__all__ = ["DQN", "UPDATES_PER_CALL", "seed_everything"]
 
 
 def seed_everything(seed: int) -> None:
@@ -74,6 +73,7 @@ class DQN:
         self.updates = 0  # gradient steps so far
         self.owed = 0.0  # gradient steps that stored transitions have earned
         self.rng = np.random.default_rng(self.config.seed)
+        self.unfinished: Unfinished | None = None  # training call that a loaded checkpoint holds
         self._q_function = tf.function(
             self.q_network, input_signature=[tf.TensorSpec((None, size), tf.float32)]
         )
@@ -93,7 +93,12 @@ class DQN:
         return self.q_values(observations).argmax(axis=1)
 
     def learn(
-        self, envs: gym.Env | VectorEnv, total_steps: int, progress: bool = True
+        self,
+        envs: gym.Env | VectorEnv,
+        total_steps: int,
+        progress: bool = True,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 100_000,
     ) -> LearningCurve:
         """Train for `total_steps` more transitions, counted over all sessions.
 
@@ -101,51 +106,31 @@ class DQN:
         far; whatever seed `envs` was made with is replaced. So a saved and reloaded agent goes on
         as the original would, bit for bit.
 
+        With `checkpoint_dir` that happens at each checkpoint too. A process killed in between is
+        resumed by `DQN.load(checkpoint_dir).learn(...)` with the same arguments: it finishes the
+        call, and ends with the bits of a run that was never killed. (They are not those of a run
+        without checkpoints, whose sessions are not given up in between.)
+
+        Where the caller has set a default writer, each row of the learning curve goes to
+        TensorBoard (needs the package `tensorboard`):
+        `with tf.summary.create_file_writer("logs").as_default(): agent.learn(...)`.
+
         Args:
             envs: single or vector environment, any autoreset mode, spaces as the agent's.
             total_steps: transitions; the last step of all sessions may go a few beyond.
             progress: show a progress bar (`TQDM_DISABLE=1` hides it everywhere).
+            checkpoint_dir: folder in which the agent saves itself, at the end too; None: nowhere.
+            checkpoint_every: transitions of this call between two checkpoints.
 
         Returns:
-            The learning curve of this call.
+            The learning curve of this call, all of it if it was resumed.
 
         Raises:
-            ValueError: spaces differ from the agent's, total_steps is no whole number above 0, or
-                the environment returns NaN or infinity.
+            ValueError: spaces differ from the agent's, total_steps or checkpoint_every is no whole
+                number above 0, another call is unfinished, or the environment returns NaN or
+                infinity.
         """
-        if not isinstance(total_steps, Integral) or total_steps < 1:
-            raise ValueError(f"total_steps={total_steps!r}: a whole number above 0 expected")
-        config, sessions = self.config, Sessions(envs)
-        for name in ("observation_space", "action_space"):
-            theirs, ours = getattr(sessions.env, f"single_{name}"), getattr(self, name)
-            if (theirs.shape, getattr(theirs, "n", 0)) != (ours.shape, getattr(ours, "n", 0)):
-                raise ValueError(f"envs: {name} {theirs} differs from the agent's, {ours}")
-        seeds = np.random.SeedSequence([config.seed, self.transitions])
-        sessions.reset(seed=int(seeds.generate_state(1)[0] >> 1))
-        window = NStepWindow(config.n_step, config.discount)
-        curve = CurveWriter(total_steps, sessions.num_envs)
-        done = 0
-        with progress_bar(total=total_steps, unit="step", show=progress) as bar:
-            while done < total_steps:
-                epsilon = self._epsilon(done / total_steps)
-                observation = sessions.observations
-                action = self._explore(observation, epsilon)
-                step = sessions.step(action)
-                self.replay.add(window.push(observation, action, step))
-                new = int(step.valid.sum())
-                done, self.transitions = done + new, self.transitions + new
-                curve.session_step(step)
-                if len(self.replay) >= config.learning_starts:
-                    self.owed += new * config.updates_per_transition
-                if self.owed >= UPDATES_PER_CALL:
-                    self.optimizer.learning_rate = self._learning_rate(done / total_steps)
-                while self.owed >= UPDATES_PER_CALL:
-                    curve.updates(*self._update(UPDATES_PER_CALL))
-                bar.update(min(new, total_steps - bar.n))
-                if curve.due(done):
-                    curve.row(self.transitions, epsilon, len(self.replay))
-                    bar.set_postfix_str(f"return {curve.rows[-1][1]:.3g}, epsilon {epsilon:.2f}")
-        return curve.finish()
+        return train(self, envs, total_steps, progress, checkpoint_dir, checkpoint_every)
 
     def _epsilon(self, progress: float) -> float:
         config = self.config
@@ -233,6 +218,6 @@ class DQN:
         save_agent(self, directory)
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> DQN:
-        """The agent that `save` wrote; see `checkpoint.load_agent`."""
-        return load_agent(cls, directory)
+    def load(cls, directory: str | os.PathLike[str], previous: bool = False) -> DQN:
+        """The agent that `save` wrote last, or the one before; see `checkpoint.load_agent`."""
+        return load_agent(cls, directory, previous)

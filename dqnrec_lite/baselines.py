@@ -1,4 +1,7 @@
-"""What a DQN must beat on the Shop. Every policy is a function (n, observation) -> (n,) items."""
+"""What a DQN must beat on the Shop. Every policy is a function (n, observation) -> (n,) items.
+
+`train_linucb` and `train_tabular`, the two that learn online without a network, are in `learners`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,24 @@ import numpy as np
 from dqnrec_lite import shop
 from dqnrec_lite.agent import DQN
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.encoding import BUY, EVENTS, IGNORE
+from dqnrec_lite.encoding import BUY, VIEW, split_vectors
 from dqnrec_lite.evaluation import Policy, evaluate
+from dqnrec_lite.learners import passed_over_premium, rested_interest, train_linucb, train_tabular
+from dqnrec_lite.logs import record_sessions
 from dqnrec_lite.progress import progress_bar
+
+__all__ = [
+    "attentive_policy",
+    "best_fixed_rule",
+    "fixed_policy",
+    "fixed_rules",
+    "item_to_item_policy",
+    "most_popular_item",
+    "random_policy",
+    "train_linucb",
+    "train_myopic",
+    "train_tabular",
+]
 
 _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 
@@ -76,21 +94,47 @@ def attentive_policy(patience: float = 1.0) -> Policy:
     interest that did not stand on both last pages. Premium first; value once the customer has
     passed over more premium items than `patience` (decayed count) and bought none.
     """
-    size = _CATEGORIES * len(EVENTS)
 
     def policy(observations: np.ndarray) -> np.ndarray:
-        counts = observations[:, :size].reshape(-1, _CATEGORIES, len(EVENTS))
-        kinds = observations[:, size : size + _KINDS * 4].reshape(-1, _KINDS, len(EVENTS))
-        tail = observations[:, size + _KINDS * 4 :]
-        last = tail[:, _CATEGORIES : 3 * _CATEGORIES].reshape(-1, 2, _CATEGORIES)
-        interest = counts[:, :, 1:].sum(axis=2) - 0.5 * counts[:, :, IGNORE]
-        interest = interest - 10.0 * last.min(axis=1)
-        category = interest.argmax(axis=1)
-        bought_last = tail[:, 3 * _CATEGORIES + BUY] > 0
-        category = np.where(bought_last, shop.COMPLEMENT[last[:, 0].argmax(axis=1)], category)
-        passed, sold = kinds[:, 1, :BUY].sum(axis=1), kinds[:, 1, BUY]
-        kind = np.where((passed > patience) & (sold < 0.3), 0, 1)
-        return category * _KINDS + kind
+        seen = split_vectors(observations, _CATEGORIES, _KINDS)
+        category = rested_interest(seen).argmax(axis=1)
+        last = seen.last_shown[:, 0].argmax(axis=1)
+        category = np.where(seen.last_event[:, BUY] > 0, shop.COMPLEMENT[last], category)
+        return category * _KINDS + ~passed_over_premium(seen, patience)
+
+    return policy
+
+
+def item_to_item_policy(envs: shop.ShopVectorEnv, sessions: int = 20_000, seed: int = 0) -> Policy:
+    """Customers who looked at this also bought that: item-to-item collaborative filtering.
+
+    Linden, Smith & York (IEEE Internet Computing 7(1), 2003, doi:10.1109/MIC.2003.1167344). In a
+    log of random pages, the similarity of category c to item j is the cosine between two vectors
+    over sessions: c was viewed at least, j was bought. An item's score is the sum of its
+    similarities to the categories that the customer looked at, weighted by the decayed counts,
+    times its margin. What stood on both last pages rests. (Without margin bait is always shown, and
+    without rest the same item: 1.7 and 2.7 euro a session instead of 7.5, on tuning seeds.)
+
+    Args:
+        envs: the Shop to log.
+        sessions: length of the log.
+        seed: of the log.
+    """
+    log = record_sessions(random_policy(shop.NUM_ITEMS, seed), envs, sessions, seed)
+    looked = np.zeros((sessions, _CATEGORIES))
+    bought = np.zeros((sessions, shop.NUM_ITEMS))
+    opened, sold = log.event >= VIEW, log.event == BUY
+    looked[log.session[opened], log.item[opened] // _KINDS] = 1.0
+    bought[log.session[sold], log.item[sold]] = 1.0
+    lengths = np.linalg.norm(looked, axis=0)[:, None] * np.linalg.norm(bought, axis=0)
+    similarity = looked.T @ bought / np.maximum(lengths, 1.0)
+
+    def policy(observations: np.ndarray) -> np.ndarray:
+        seen = split_vectors(observations, _CATEGORIES, _KINDS)
+        engagement = seen.by_category[:, :, VIEW:].sum(axis=2)
+        score = (engagement @ similarity) * shop.MARGIN
+        rests = np.repeat(seen.last_shown.min(axis=1) > 0, _KINDS, axis=1)
+        return np.where(rests, -1.0, score).argmax(axis=1)
 
     return policy
 
@@ -103,41 +147,3 @@ def train_myopic(
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     agent.learn(envs, total_steps)
     return agent
-
-
-def train_linucb(
-    envs: shop.ShopVectorEnv, total_steps: int, alpha: float = 0.5, seed: int = 0
-) -> Policy:
-    """LinUCB with disjoint linear models (Li et al., arXiv:1003.0146, algorithm 1).
-
-    A contextual bandit: it learns online what each item earns at once, given the observation, and
-    explores by its own uncertainty. Observations come and models are updated a page of all sessions
-    at a time.
-
-    Args:
-        envs: the Shop.
-        total_steps: transitions to learn from.
-        alpha: weight of the confidence width while learning; the returned policy uses none.
-        seed: of the environment.
-    """
-    size = envs.encoder.size + 1  # and a constant
-    precision = np.tile(np.eye(size), (shop.NUM_ITEMS, 1, 1))
-    evidence = np.zeros((shop.NUM_ITEMS, size))
-
-    def features(observations: np.ndarray) -> np.ndarray:
-        return np.hstack([observations, np.ones((len(observations), 1))]).astype(np.float64)
-
-    x = features(envs.reset(seed=seed)[0])
-    for _ in progress_bar(range(-(-total_steps // envs.num_envs)), unit="page"):
-        inverse = np.linalg.inv(precision)
-        weights = np.einsum("aij,aj->ai", inverse, evidence)
-        width = np.sqrt(np.einsum("ni,aij,nj->na", x, inverse, x, optimize=True))
-        items = (x @ weights.T + alpha * width).argmax(axis=1)
-        observations, reward, *_ = envs.step(items)
-        for item in np.unique(items):
-            shown = x[items == item]
-            precision[item] += shown.T @ shown
-            evidence[item] += reward[items == item] @ shown
-        x = features(observations)
-    weights = np.linalg.solve(precision, evidence[..., None])[..., 0]
-    return lambda observations: (features(observations) @ weights.T).argmax(axis=1)

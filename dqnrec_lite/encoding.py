@@ -10,6 +10,8 @@ The encoder here is incremental: one event costs the same however long the histo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 EVENTS = ("ignore", "view", "addtocart", "transaction")
@@ -95,6 +97,26 @@ class HistoryEncoder:
         vectors[:, self.event_at : self.page_at] = 0.0
         flat[row + self.event_at + events] = 1.0
         vectors[:, self.page_at] += np.float32(1.0 / self.page_limit)
+
+
+class VectorParts(NamedTuple):
+    """What the encoder's vectors hold, by name: n of them, C categories, K kinds."""
+
+    by_category: np.ndarray  # (n, C, 4) decayed counts of events
+    by_kind: np.ndarray  # (n, K, 4) decayed counts of events
+    bought: np.ndarray  # (n, C) purchases, divided by 4
+    last_shown: np.ndarray  # (n, 2, C) one-hot: on the last page, and on the one before
+    last_event: np.ndarray  # (n, 4) one-hot
+    page: np.ndarray  # (n,) pages so far, divided by the page limit
+
+
+def split_vectors(vectors: np.ndarray, num_categories: int, num_kinds: int) -> VectorParts:
+    """Take the encoder's vectors, (n, size), apart again; the parts are views."""
+    c, k = num_categories, num_kinds
+    ends = np.cumsum([4 * c, 4 * k, c, 2 * c, 4])
+    parts = np.split(vectors, ends, axis=1)
+    shapes = (-1, c, 4), (-1, k, 4), (-1, c), (-1, 2, c), (-1, 4), (-1,)
+    return VectorParts(*(part.reshape(s) for part, s in zip(parts, shapes, strict=True)))
 
 
 def encode_history(

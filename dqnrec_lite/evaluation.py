@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
+from scipy import stats
 
-from dqnrec_lite.sessions import Sessions
+from dqnrec_lite.sessions import Sessions, Step
 
 Policy = Callable[[np.ndarray], np.ndarray]  # (n, observation_size) -> (n,) integers
-_NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,54 @@ class Score:
         return f"{self.mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
+class Page(NamedTuple):
+    """One step of n sessions side by side, of which m count. Yielded by `play`."""
+
+    lanes: np.ndarray  # (m,) indices into the n lanes: the ones that count
+    session: np.ndarray  # (m,) numbers of their sessions, from 0
+    observation: np.ndarray  # (n, observation_size), acted on
+    action: np.ndarray  # (n,) int64
+    step: Step  # what came back, of all n
+
+
+def play(
+    policy: Policy, envs: gym.Env | VectorEnv, episodes: int, seed: int | None = None
+) -> Iterator[Page]:
+    """Play `episodes` whole sessions, page by page. Arguments and errors as for `evaluate`.
+
+    Every one of the n parallel lanes plays its share of the episodes, so that short sessions,
+    which end first, are not over-represented. Session i of lane i % n is its session i // n.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes!r}: must be at least 1")
+    sessions = Sessions(envs)
+    if seed is None:
+        seed = getattr(sessions.env.unwrapped, "seed", None)
+    n = sessions.num_envs
+    quota = (episodes - np.arange(n) + n - 1) // n  # sessions that each lane plays
+    played = np.zeros(n, np.int64)
+    sessions.reset(seed=int(seed) if isinstance(seed, Integral) else 0)
+    while (played < quota).any():
+        observation = sessions.observations
+        actions = np.asarray(policy(observation))
+        if actions.shape != (n,) or actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"policy: ({n},) integers expected, got {actions.dtype} of shape {actions.shape}"
+            )
+        actions = actions.astype(np.int64)
+        step = sessions.step(actions)
+        lanes = np.flatnonzero(step.valid & (played < quota))
+        yield Page(lanes, played[lanes] * n + lanes, observation, actions, step)
+        played += step.valid & (step.terminated | step.truncated)
+
+
 def evaluate(
     policy: Policy, envs: gym.Env | VectorEnv, episodes: int = 1000, seed: int | None = None
 ) -> Score:
     """Play `episodes` whole sessions and report their returns.
 
-    Every one of the n parallel sessions plays its share of the episodes, so that short sessions,
-    which end first, are not over-represented. Session i of two evaluations with the same seed is
-    the same customer on the Shop: compare policies session by session (`paired_difference`).
+    Session i of two evaluations with the same seed is the same customer on the Shop: compare
+    policies session by session (`paired_difference`).
 
     Args:
         policy: (n, observation_size) float32 -> (n,) integers, e.g. `agent.predict`.
@@ -57,35 +98,15 @@ def evaluate(
     Raises:
         ValueError: episodes is below 1, or the policy returns something else than n actions.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes!r}: must be at least 1")
-    sessions = Sessions(envs)
-    if seed is None:
-        seed = getattr(sessions.env.unwrapped, "seed", None)
-    n = sessions.num_envs
-    quota = (episodes - np.arange(n) + n - 1) // n  # sessions that each lane plays
-    played = np.zeros(n, np.int64)
-    returns, lengths = np.zeros((2, -(-episodes // n), n))
-    sessions.reset(seed=int(seed) if isinstance(seed, Integral) else 0)
-    while (played < quota).any():
-        actions = np.asarray(policy(sessions.observations))
-        if actions.shape != (n,) or actions.dtype.kind not in "iu":
-            raise ValueError(
-                f"policy: ({n},) integers expected, got {actions.dtype} of shape {actions.shape}"
-            )
-        step = sessions.step(actions.astype(np.int64))
-        lanes = np.flatnonzero(step.valid & (played < quota))
-        returns[played[lanes], lanes] += step.reward[lanes]
-        lengths[played[lanes], lanes] += 1
-        played += step.valid & (step.terminated | step.truncated)
-    return Score(returns.ravel()[:episodes], lengths.ravel()[:episodes])
+    returns, lengths = np.zeros((2, max(episodes, 0)))
+    for page in play(policy, envs, episodes, seed):
+        returns[page.session] += page.step.reward[page.lanes]
+        lengths[page.session] += 1
+    return Score(returns, lengths)
 
 
 def confidence_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval of the mean of independent values, by Student's t.
-
-    The quantile is the asymptotic expansion 26.7.5 of Abramowitz & Stegun (1964), right to 0.008
-    from 5 values on.
 
     Raises:
         ValueError: fewer than 5 values: too few for an interval that means anything.
@@ -93,16 +114,8 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float]:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < 5:
         raise ValueError(f"values: at least 5 in one dimension expected, got shape {values.shape}")
-    z, freedom = _NORMAL_975, len(values) - 1
-    quantile = (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
-    mean = values.mean()
-    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return float(mean - half), float(mean + half)
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def paired_difference(ours: Score, theirs: Score) -> tuple[float, tuple[float, float]]:
@@ -120,14 +133,83 @@ def paired_difference(ours: Score, theirs: Score) -> tuple[float, tuple[float, f
     return float(lead.mean()), confidence_interval(lead)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
+def interquartile_mean(values: np.ndarray, axis: int | None = None) -> Any:
     """Mean of the middle half: a quarter is cut off at each end (Agarwal et al., arXiv:2108.13264).
+
+    Args:
+        values: any shape.
+        axis: along which; None: over all values, as a float.
 
     Raises:
         ValueError: there are no values.
     """
-    ordered = np.sort(np.ravel(values))
-    if ordered.size == 0:
+    values = np.asarray(values, np.float64)
+    if values.size == 0:
         raise ValueError("values: at least one expected")
-    cut = ordered.size // 4
-    return float(ordered[cut : ordered.size - cut].mean())
+    result = stats.trim_mean(values, 0.25, axis=axis)
+    return float(result) if axis is None else result
+
+
+def bootstrap_interval(
+    values: np.ndarray | Sequence[np.ndarray],
+    statistic: Callable[..., Any] = interquartile_mean,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of a statistic by the percentile bootstrap, widened for few values.
+
+    Several arrays, one a task, are strata: each is resampled on its own, and the statistic is that
+    of all together, as in Agarwal et al. (arXiv:2108.13264).
+
+    Ten seeds are few for a bootstrap: the plain interval of the interquartile mean held the truth
+    in 94 % of 2,000 trials with ten normal values, in 92 % with three strata of ten. So its tails
+    are moved out as far as Student's t stands out from the normal (the expanded percentile
+    interval; Hesterberg, doi:10.1080/00031305.2015.1089789). Then it holds in 97 % and 96 %, and in
+    94 % with five values: rather too wide than too narrow.
+
+    Args:
+        values: one array of independent values, or a sequence of such arrays.
+        statistic: takes values and `axis`, as `interquartile_mean`, `np.mean` or `np.median` do.
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: an array has fewer than 5 values or not one dimension, or there is none.
+    """
+    ragged = isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) > 0
+    strata = [np.asarray(v, np.float64) for v in (values if ragged else [values])]
+    for i, stratum in enumerate(strata):
+        if stratum.ndim != 1 or len(stratum) < 5:
+            name = f"values[{i}]" if ragged else "values"
+            raise ValueError(
+                f"{name}: at least 5 in one dimension expected, got shape {stratum.shape}"
+            )
+
+    def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
+        return statistic(np.concatenate(resampled, axis=axis), axis=axis)
+
+    n = min(map(len, strata))
+    tail = stats.norm.cdf(stats.t.ppf(0.025, n - 1) * np.sqrt(n / (n - 1)))
+    result = stats.bootstrap(
+        strata, pooled, n_resamples=resamples, method="percentile", vectorized=True,
+        confidence_level=1 - 2 * tail, rng=np.random.default_rng(seed), axis=-1,
+    )  # fmt: skip
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """P(X > Y) + P(X = Y) / 2 for a random run of ours and one of theirs (arXiv:2108.13264).
+
+    The Mann-Whitney statistic as a share of all pairs: 0.5 where neither is better.
+
+    Args:
+        ours, theirs: one-dimensional, of any lengths; not paired.
+
+    Raises:
+        ValueError: one of them is empty or not one-dimensional.
+    """
+    for name, values in (("ours", ours), ("theirs", theirs)):
+        if np.ndim(values) != 1 or len(values) == 0:
+            raise ValueError(f"{name}: values in one dimension expected, got {np.shape(values)}")
+    wins = stats.mannwhitneyu(ours, theirs, method="asymptotic").statistic
+    return float(wins / (len(ours) * len(theirs)))

@@ -105,3 +105,54 @@ def plot_intervals(
     axes.set_xlim(left=0)
     axes.set_xlabel(xlabel)
     return figure, axes
+
+
+def plot_training(curve: LearningCurve, unit: str = "euro") -> tuple[Figure, np.ndarray]:
+    """What to look at while an agent learns, and first when it does not: six panels.
+
+    The dotted line of the second panel is what the agent promised at the sessions' first
+    observations, the full line what it then earned, exploring. A promise far above is
+    over-estimation.
+
+    Args:
+        curve: what `DQN.learn` returned.
+        unit: of the reward.
+
+    Returns:
+        The figure and its axes, (3, 2).
+    """
+    figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 8.4), sharex=True, layout="constrained")
+    thousands = curve.transitions / 1000
+    panels = [
+        (f"return ({unit})", curve.mean_return, "blue"),
+        (f"discounted ({unit})", curve.discounted_return, "blue"),
+        (f"TD error ({unit})", curve.td_error, "orange"),
+        ("epsilon", curve.epsilon, "green"),
+        ("buffer (thousands)", curve.buffer_size / 1000, "pink"),
+        ("session length (steps)", curve.mean_length, "grey"),
+    ]
+    for panel, (label, values, color) in zip(axes.flat, panels, strict=True):
+        panel.plot(thousands, values, color=COLORS[color])
+        panel.set_title(label, fontweight="normal")
+    both = axes[0, 1]
+    both.plot(thousands, curve.start_value, color=COLORS["orange"], linestyle=":")
+    middle = slice(len(thousands) // 4, 3 * len(thousands) // 4)
+    gap = (curve.start_value - curve.discounted_return)[middle]
+    if np.isfinite(gap).any():  # both lines get their names where they are furthest apart
+        at = middle.start + int(np.nanargmax(np.abs(gap)))
+        promised, earned = ("promised", curve.start_value), ("earned", curve.discounted_return)
+        pair = [(promised, COLORS["orange"]), (earned, COLORS["blue"])]
+        pair.sort(key=lambda line: -line[0][1][at])
+        for ((name, values), color), (ha, va, shift) in zip(
+            pair, [("right", "bottom", 6), ("left", "top", -6)], strict=True
+        ):
+            both.annotate(
+                name, (thousands[at], values[at]), (0, shift), textcoords="offset points",
+                ha=ha, va=va, color=color,
+            )  # fmt: skip
+    for panel in axes.flat:
+        panel.set_xlim(0, thousands[-1])
+        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
+    for panel in axes[-1]:
+        panel.set_xlabel("transitions (thousands)")
+    return figure, axes

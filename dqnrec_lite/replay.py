@@ -151,3 +151,30 @@ class NStepWindow:
             )
         self._pending = [start for start in self._pending if start["open"].any()]
         return Batch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def flush(self, observation: np.ndarray) -> list[Batch]:
+        """Sessions are about to be given up: the transitions still open, as they stand, and empty.
+
+        Their session did not end, so they are not terminated, and bootstrap from here.
+
+        Args:
+            observation: (n, observation_size), that would be acted on next.
+
+        Returns:
+            Batches of at most n transitions, one for each step that was open.
+        """
+        batches = []
+        for start in self._pending:
+            rows = np.flatnonzero(start["open"])
+            batches.append(
+                Batch(
+                    start["observation"][rows],
+                    start["action"][rows],
+                    start["reward"][rows],
+                    observation[rows],
+                    np.zeros(len(rows), bool),
+                    start["steps"][rows],
+                )
+            )
+        self._pending = []
+        return batches

@@ -157,9 +157,9 @@ class ShopVectorEnv(VectorEnv):
         words = [np.random.SeedSequence(s).generate_state(1, np.uint64)[0] for s in seeds]
         self._lane_key = _mix(np.array(words, np.uint64) + _GOLDEN * lanes.astype(np.uint64))
         self._session = np.full(self.num_envs, -1)
-        self.customer_type, self.needs, self.satisfaction, self.page = np.zeros(
-            (4, self.num_envs), np.int64
-        )
+        zeros = np.zeros((5, self.num_envs), np.int64)
+        self.customer_type, self.needs, self.satisfaction, self.page = zeros[:4]
+        self.satisfaction_after = zeros[4]  # of the last page, before new customers come
         self.last_shown = np.full((2, self.num_envs), -1)
         self._session_key = np.zeros(self.num_envs, np.uint64)
 
@@ -213,16 +213,15 @@ class ShopVectorEnv(VectorEnv):
         cell = self.customer_type * 2 + needed
         cell = ((cell * 3 + tired) * NUM_LEVELS + self.satisfaction) * NUM_ITEMS + items
         view, cart, buy = (column[cell] for column in _FUNNEL_COLUMNS)
-        luck = draws[0]
-        events = (luck < view).astype(np.int64) + (luck < cart) + (luck < buy)
+        events = (draws[0] < view).astype(np.int64) + (draws[0] < cart) + (draws[0] < buy)
         moved = draws[1] < CHANCE.reshape(-1)[(events * 3 + kind) * 3 + tired]
         change = CHANGE.reshape(-1)[events * 3 + kind] * moved
         self.satisfaction = np.clip(self.satisfaction + change, 0, NUM_LEVELS - 1)
+        self.satisfaction_after = self.satisfaction.copy()
         bought = events == BUY
-        favourite = TYPES[self.customer_type, 0]
         self.needs &= ~(bought << category)
         self.needs |= (bought & (draws[2] < NEED_OF_COMPLEMENT)) << COMPLEMENT[category]
-        self.needs |= (draws[3] < NEED_ARISES) << favourite
+        self.needs |= (draws[3] < NEED_ARISES) << TYPES[self.customer_type, 0]
         terminated = draws[4] < LEAVE[self.satisfaction]
         self.page += 1
         truncated = ~terminated & (self.page >= self.page_limit)

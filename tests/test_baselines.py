@@ -1,6 +1,9 @@
 """The opponents of the DQN: honest ones, or beating them means nothing."""
 
+import re
+
 import numpy as np
+import pytest
 
 from dqnrec_lite import baselines, evaluate, make_shop, shop
 from dqnrec_lite.baselines import (
@@ -8,14 +11,18 @@ from dqnrec_lite.baselines import (
     best_fixed_rule,
     fixed_policy,
     fixed_rules,
+    item_to_item_policy,
     most_popular_item,
     random_policy,
     train_linucb,
     train_myopic,
+    train_tabular,
 )
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.encoding import BUY, encode_history
+from dqnrec_lite.encoding import BUY, VIEW, encode_history, split_vectors
 from dqnrec_lite.evaluation import paired_difference
+from dqnrec_lite.learners import NUM_COARSE_STATES, coarse_state
+from dqnrec_lite.logs import record_sessions
 
 
 def seen(entry: int, items: list[int], events: list[int]) -> np.ndarray:
@@ -54,7 +61,7 @@ def test_there_are_768_fixed_rules_each_a_different_cycle():
 
 
 def test_the_best_fixed_rule_is_found_among_others(monkeypatch):
-    """Among 32 rules instead of 768; `test_verify_results.py` holds the whole search's result."""
+    """Among 32 rules instead of 768; `test_experiments.py` holds the whole search's result."""
     few = [*list(fixed_rules())[::25], [1, 4, 7, 10]]
     monkeypatch.setattr(baselines, "fixed_rules", lambda: iter(few))
     found = best_fixed_rule(seed=1, customers=200, finalists=4)
@@ -176,3 +183,138 @@ def test_the_world_is_worth_planning_for():
         ("attentive", "a good order"),
     ]:
         assert paired_difference(scores[better], scores[worse])[1][0] > 0
+
+
+def test_item_to_item_scores_are_cosines_of_looked_at_and_bought():
+    """Session by session, in plain loops."""
+    policy = item_to_item_policy(make_shop(50), sessions=400, seed=8)
+    log = record_sessions(random_policy(12, 8), make_shop(50), 400, 8)
+    looked, bought = [set() for _ in range(400)], [set() for _ in range(400)]
+    for session, item, event in zip(log.session, log.item, log.event, strict=True):
+        if event >= VIEW:
+            looked[session].add(item // 3)
+        if event == BUY:
+            bought[session].add(item)
+    similarity = np.zeros((4, 12))
+    for c in range(4):
+        for i in range(12):
+            both = sum(c in one and i in two for one, two in zip(looked, bought, strict=True))
+            sizes = sum(c in one for one in looked) * sum(i in two for two in bought)
+            similarity[c, i] = both / np.sqrt(sizes)
+    for entry in range(4):
+        assert policy(seen(entry, [], []))[0] == (similarity[entry] * shop.MARGIN).argmax()
+    twice = policy(seen(0, [1, 1], [VIEW, VIEW]))[0]
+    assert twice // 3 != 0, "what stood on both last pages rests"
+    score = (0.85**2 + 0.85 + 1) * similarity[0] * shop.MARGIN
+    assert twice == 3 + score[3:].argmax()
+
+
+def test_a_coarse_state_tells_interest_last_sale_and_patience():
+    rows = {
+        "entered by books": seen(2, [], []),
+        "entered by audio": seen(3, [], []),
+        "bought a book": seen(2, [7], [BUY]),
+        "viewed a book": seen(2, [7], [VIEW]),
+        "passed over premium": seen(2, [7, 10, 7], [VIEW, VIEW, VIEW]),
+    }
+    states = {name: int(coarse_state(row)[0]) for name, row in rows.items()}
+    assert states["entered by books"] == states["viewed a book"]
+    assert len(set(states.values())) == 4
+    assert states["entered by books"] // 40 == 2
+    assert states["entered by audio"] // 40 == 3
+    assert states["bought a book"] % 10 // 2 == 2
+    assert [name for name in states if states[name] % 2] == ["passed over premium"]
+    envs, rng = make_shop(500), np.random.default_rng(0)
+    envs.reset(seed=0)
+    for _ in range(60):
+        states = coarse_state(envs.step(rng.integers(0, 12, 500))[0])
+        assert 0 <= states.min() <= states.max() < NUM_COARSE_STATES
+
+
+class TwoStates:
+    """Bought a camera on the last page or not, by turns; the whole game is known exactly.
+
+    Item 0 pays 1 in the first state and ends the session with chance a half; all else pays 0.2.
+    """
+
+    num_envs = 50
+
+    def reset(self, seed=None):
+        self.rng = np.random.default_rng(seed)
+        self.second = np.zeros(50, bool)
+        return self._show(self.second), {}
+
+    def _show(self, second):
+        rows = np.repeat(seen(0, [0], [VIEW]), 50, axis=0)
+        rows[second] = seen(0, [0], [BUY])
+        return rows
+
+    def step(self, items):
+        reward = np.where((items == 0) & ~self.second, 1.0, 0.2)
+        ended = (items == 0) & ~self.second & (self.rng.random(50) < 0.5)
+        cut = ~ended & (self.rng.random(50) < 0.1)
+        following = ~self.second
+        final = self._show(following)
+        self.second = following & ~(ended | cut)  # a new session begins in the first state
+        over = ended | cut
+        info = {"final_obs": final, "_final_obs": over} if over.any() else {}
+        return self._show(self.second), reward, ended, cut, info
+
+
+def test_tabular_q_learning_finds_the_exact_values_through_termination_and_truncation(monkeypatch):
+    """v1 = max(1 + g v2 / 2, 0.2 + g v2), v2 = 0.2 + g v1; the cut after a page is bootstrapped."""
+    kept = []
+    zeros = np.zeros
+    monkeypatch.setattr(np, "zeros", lambda *a, **k: kept.append(zeros(*a, **k)) or kept[-1])
+    train_tabular(TwoStates(), 100_000, discount=0.8, epsilon_end=0.3, step_power=0.8)
+    q = next(array for array in kept if array.shape == (NUM_COARSE_STATES, 12))
+    v1 = v2 = 0.0
+    for _ in range(500):
+        v1, v2 = max(1 + 0.4 * v2, 0.2 + 0.8 * v2), 0.2 + 0.8 * v1
+    envs = TwoStates()
+    first, second = (int(coarse_state(envs._show(np.full(50, s)))[0]) for s in (False, True))
+    assert q[first].max() == pytest.approx(v1, rel=0.03)
+    assert q[second].max() == pytest.approx(v2, rel=0.03)
+    assert q[first, 1] == pytest.approx(0.2 + 0.8 * v2, rel=0.03)
+
+
+def test_the_learning_baselines_earn_what_was_measured_on_tuning_seeds():
+    """About half the time of the book's study, and no worse than well below its figures."""
+    envs = make_shop(1000)
+    policies = {
+        "item-to-item": item_to_item_policy(make_shop(1000)),
+        "tabular": train_tabular(make_shop(256), 1_000_000),
+        "LinUCB": train_linucb(make_shop(256), 50_000),
+    }
+    means = {name: evaluate(p, envs, 2000, seed=50).mean for name, p in policies.items()}
+    assert 6.5 < means["item-to-item"] < 8.2
+    assert 5.8 < means["tabular"] < 8.2
+    assert means["LinUCB"] > 1.5
+    again = train_tabular(make_shop(256), 20_000), train_tabular(make_shop(256), 20_000)
+    observation = make_shop(500).reset(seed=1)[0]
+    np.testing.assert_array_equal(again[0](observation), again[1](observation))
+
+
+@pytest.mark.parametrize("train", [train_linucb, train_tabular, train_myopic])
+def test_every_training_call_shows_steps_speed_recent_return_and_time_left(
+    train, capfd, monkeypatch
+):
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    train(make_shop(32), 3000)
+    lines = capfd.readouterr().err.split("\r")
+    pattern = r"\d+/3000 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+(step/s|s/step), return -?[\d.]+"
+    assert any(re.search(pattern, line) for line in lines), lines[-3:]
+
+
+def test_the_parts_of_the_vector_are_what_was_seen():
+    parts = split_vectors(seen(1, [3, 8], [BUY, VIEW]), 4, 3)
+    assert parts.by_category[0, 1, VIEW] == pytest.approx(0.85**2)
+    assert parts.by_category[0, 1, BUY] == pytest.approx(0.85)
+    assert parts.by_kind[0, 2, VIEW] == 1
+    assert parts.by_kind[0, 0, BUY] == pytest.approx(0.85)
+    np.testing.assert_allclose(parts.bought[0], [0, 0.25, 0, 0])
+    np.testing.assert_array_equal(parts.last_shown[0].argmax(axis=1), [2, 1])
+    assert parts.last_event[0].argmax() == VIEW
+    assert parts.page[0] == pytest.approx(2 / 40)

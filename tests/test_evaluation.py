@@ -1,5 +1,7 @@
 """Evaluation: whole sessions, the same customers for everybody, and intervals that hold."""
 
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from dqnrec_lite import PocketShop, evaluate, make_shop, policy_value
 from dqnrec_lite.baselines import attentive_policy, fixed_policy, random_policy
 from dqnrec_lite.evaluation import (
     Score,
+    bootstrap_interval,
     confidence_interval,
     interquartile_mean,
     paired_difference,
+    play,
+    probability_of_improvement,
 )
 from dqnrec_lite.shop import ShopEnv
 
@@ -128,15 +133,11 @@ def test_an_item_that_does_not_exist_is_refused():
 
 
 def test_the_interval_is_students():
-    """The expansion in use is right to 0.008 from five values on, to 0.0003 from ten on."""
     rng = np.random.default_rng(0)
     for count in [*range(5, 60), 100, 150, 200]:
         values = rng.normal(3, 2, count)
-        low, high = confidence_interval(values)
-        error = values.std(ddof=1) / np.sqrt(count)
-        assert (low + high) / 2 == pytest.approx(values.mean())
-        allowed = 0.008 if count < 10 else 0.0003
-        assert abs((high - low) / 2 / error - stats.t.ppf(0.975, count - 1)) < allowed
+        expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+        np.testing.assert_allclose(confidence_interval(values), expected)
 
 
 @pytest.mark.parametrize("count", [5, 10, 40])
@@ -177,3 +178,123 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean():
 def test_a_score_prints_its_mean_and_interval():
     score = Score(np.arange(100.0), np.ones(100))
     assert str(score) == "49.50 [43.74, 55.26]"
+
+
+def test_a_played_page_tells_who_saw_what_and_what_came_of_it():
+    """The pages of every session, put together, are its observations in a row."""
+    envs = make_shop(7)
+    sessions = {}
+    for page in play(attentive_policy(), envs, 20, seed=3):
+        for lane, session in zip(page.lanes, page.session, strict=True):
+            row = page.observation[lane], page.action[lane], page.step.next_observation[lane]
+            sessions.setdefault(session, []).append((*row, page.step.reward[lane]))
+    assert sorted(sessions) == list(range(20))
+    score = evaluate(attentive_policy(), envs, 20, seed=3)
+    for session, rows in sessions.items():
+        np.testing.assert_allclose(
+            [row[0][-1] * 40 for row in rows], np.arange(len(rows)), atol=1e-4
+        )
+        for before, after in itertools.pairwise(rows):
+            np.testing.assert_array_equal(before[2], after[0])
+        np.testing.assert_array_equal(
+            [row[1] for row in rows], attentive_policy()(np.array([row[0] for row in rows]))
+        )
+        assert score.returns[session] == pytest.approx(sum(row[3] for row in rows))
+        assert score.lengths[session] == len(rows)
+
+
+def test_the_bootstrap_is_that_of_scipy_by_hand_on_each_stratum():
+    rng = np.random.default_rng(5)
+    strata = [rng.normal(size=10), rng.normal(size=12) + 5]
+    drawn = [s[rng.integers(0, len(s), (20_000, len(s)))] for s in strata]
+    tail = stats.norm.cdf(-stats.t.ppf(0.975, 9) * np.sqrt(10 / 9))
+    for values, samples in [(strata, drawn), (strata[0], drawn[:1])]:
+        pooled = np.concatenate(samples, axis=1)
+        for statistic in (interquartile_mean, np.mean):
+            expected = np.quantile(statistic(pooled, axis=1), [tail, 1 - tail])
+            found = bootstrap_interval(values, statistic, resamples=20_000, seed=1)
+            np.testing.assert_allclose(found, expected, atol=0.06)
+    assert bootstrap_interval(strata) == bootstrap_interval(strata)
+    assert bootstrap_interval(strata) != bootstrap_interval(strata, seed=1)
+    assert bootstrap_interval(strata[0]) == bootstrap_interval(strata[0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [([], "values"), ([1.0] * 4, "values"), (np.ones((5, 5)), "values"), (1.0, "values"),
+     ([np.ones(5), np.ones(4)], r"values\[1\]"), ([np.ones((5, 2))], r"values\[0\]")],
+)  # fmt: skip
+def test_a_bootstrap_of_too_few_values_is_refused(values, named):
+    with pytest.raises(ValueError, match=f"^{named}: at least 5"):
+        bootstrap_interval(values)
+
+
+def test_the_probability_of_improvement_counts_pairs_and_half_of_the_ties():
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        ours, theirs = rng.integers(0, 5, 10) + 1, rng.integers(0, 5, 7)
+        wins = (ours[:, None] > theirs).mean() + 0.5 * (ours[:, None] == theirs).mean()
+        assert probability_of_improvement(ours, theirs) == pytest.approx(wins)
+    assert probability_of_improvement(np.ones(3), np.ones(4)) == 0.5
+    assert probability_of_improvement(np.array([2.0]), np.array([1.0])) == 1.0
+    with pytest.raises(ValueError, match="theirs"):
+        probability_of_improvement(np.ones(3), np.array([]))
+    with pytest.raises(ValueError, match="ours"):
+        probability_of_improvement(np.ones((3, 2)), np.ones(3))
+
+
+# --- The reported intervals hold: coverage by simulation ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def returns():
+    """What 40,000 customers brought, under two policies: skewed, and many of them nothing."""
+    envs = make_shop(2000)
+    policies = fixed_policy([1, 4, 7, 10]), fixed_policy([1, 7, 4, 10])
+    found = [evaluate(policy, envs, 40_000, seed=77).returns for policy in policies]
+    assert stats.skew(found[0]) > 1
+    return found
+
+
+def coverage(interval, draw, truth: float, trials: int) -> float:
+    rng = np.random.default_rng(0)
+    bounds = np.array([interval(draw(rng)) for _ in range(trials)])
+    return float(((bounds[:, 0] < truth) & (truth < bounds[:, 1])).mean())
+
+
+@pytest.mark.parametrize("customers", [1000, 4000])
+def test_the_interval_of_a_mean_return_covers_it(returns, customers):
+    values = returns[0]
+    share = coverage(confidence_interval, lambda rng: rng.choice(values, customers),
+                     values.mean(), 2000)  # fmt: skip
+    assert 0.92 <= share <= 0.98, share
+
+
+def test_the_interval_of_a_paired_difference_covers_it(returns):
+    lead = returns[0] - returns[1]
+
+    def interval(rows):
+        ours, theirs = (Score(r[rows], np.ones(len(rows))) for r in returns)
+        return paired_difference(ours, theirs)[1]
+
+    share = coverage(interval, lambda rng: rng.integers(0, len(lead), 1000), lead.mean(), 2000)
+    assert 0.92 <= share <= 0.98, share
+
+
+def test_the_interval_over_ten_seeds_covers_the_mean():
+    share = coverage(confidence_interval, lambda rng: rng.normal(9, 0.2, 10), 9.0, 4000)
+    assert 0.92 <= share <= 0.98, share
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        (lambda rng: rng.normal(size=10), 0.0),
+        (lambda rng: rng.exponential(size=10), 0.739),  # of ten values, cut at two each side
+        (lambda rng: [rng.normal(size=10) + shift for shift in (-5, 0, 5)], 0.0),
+    ],
+    ids=["normal", "skewed", "three tasks"],
+)
+def test_the_bootstrap_interval_over_ten_seeds_covers_the_interquartile_mean(draw, truth):
+    share = coverage(lambda v: bootstrap_interval(v, resamples=1000), draw, truth, 1500)
+    assert 0.92 <= share <= 0.98, share
