@@ -1,11 +1,12 @@
 """The opponents of the DQN: honest ones, or beating them means nothing."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
-from dqnrec_lite import baselines, evaluate, make_shop, shop
+from dqnrec_lite import baselines, evaluate, make_shop, progress, shop
 from dqnrec_lite.baselines import (
     attentive_policy,
     best_fixed_rule,
@@ -301,7 +302,8 @@ def test_every_training_call_shows_steps_speed_recent_return_and_time_left(
 ):
     monkeypatch.delenv("TQDM_DISABLE")
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    every_step = partial(progress.tqdm, mininterval=0, miniters=1)  # however fast it trains
+    monkeypatch.setattr(progress, "tqdm", every_step)
     train(make_shop(32), 3000)
     lines = capfd.readouterr().err.split("\r")
     pattern = r"\d+/3000 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+(step/s|s/step), return -?[\d.]+"

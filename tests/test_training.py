@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_agent import BOX, SMALL, TWO, assert_equal_agents, filled
 from test_sessions import Counting
 
-from dqnrec_lite import DQN, make_shop
+from dqnrec_lite import DQN, make_shop, progress
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import CurveWriter, LearningCurve
 from dqnrec_lite.plotting import plot_training, use_house_style
@@ -244,6 +245,8 @@ def test_the_save_before_is_kept_and_the_refusal_of_a_torn_one_says_how_to_load_
 def test_the_progress_bar_tells_steps_speed_recent_return_and_time_left(capfd, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE")
     monkeypatch.setenv("COLUMNS", "120")
+    every_step = partial(progress.tqdm, mininterval=0, miniters=1)  # however fast it trains
+    monkeypatch.setattr(progress, "tqdm", every_step)
     agent, envs = new_agent()
     agent.learn(envs, 3000)
     lines = capfd.readouterr().err.split("\r")
