@@ -76,5 +76,5 @@ def record_sessions(
             )
         )
     rows = SessionLog(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    order = np.lexsort((rows.page, rows.session))
+    order = np.argsort(rows.session, kind="stable")  # the pages of each are in order already
     return SessionLog(*(column[order] for column in rows))
