@@ -82,15 +82,20 @@ def check_array(
         array = np.asarray(values)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{name}: an array expected, got {_shown(values)} ({error})") from error
-    fits = shape is None or (
-        array.ndim == len(shape)
-        and all(isinstance(s, str) or s == n for s, n in zip(shape, array.shape, strict=True))
+    fits = (
+        shape is None
+        or shape == array.shape
+        or (
+            array.ndim == len(shape)
+            and all(isinstance(s, str) or s == n for s, n in zip(shape, array.shape, strict=True))
+        )
     )
     if not fits or array.dtype.kind not in kinds:
         noun = {"iu": "integers", "b": "bools"}.get(kinds, "numbers")
         allowed = noun if shape is None else f"{_shape(shape)} {noun}"
         raise ValueError(f"{name}: {allowed} expected, got {array.dtype} of shape {array.shape}")
-    check_finite(name, array)
+    if array.dtype.kind not in "iub":
+        check_finite(name, array)
     return array
 
 
@@ -109,9 +114,9 @@ def check_integers(
 ) -> np.ndarray:
     """Integers in [0, bound) as an int64 array, or a ValueError that says what is wrong."""
     array = check_array(name, values, shape, "iu")
-    wrong = np.argwhere((array < 0) | (array >= bound))
-    if wrong.size:
-        where = tuple(int(i) for i in wrong[0])
+    wrong = array.astype(np.uint64) >= bound  # negative ones become the largest
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(f"{name}{list(where)}={array[where]}: must lie in [0, {bound})")
     return array.astype(np.int64, copy=False)
 
