@@ -17,11 +17,17 @@ import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
 from dqnrec_lite.checkpoint import Unfinished, load_agent, save_agent
+from dqnrec_lite.checks import (
+    check_finite,
+    check_kind,
+    check_observations,
+    check_spaces,
+    check_whole,
+)
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.networks import build_q_network
 from dqnrec_lite.replay import Batch, ReplayBuffer
-from dqnrec_lite.sessions import check_observations, check_spaces
 from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
 from dqnrec_lite.training import UPDATES_PER_CALL, train
 
@@ -33,7 +39,11 @@ def seed_everything(seed: int) -> None:
 
     A `DQN` carries generators of its own and does not need it; a notebook that also uses the
     global ones does. Environments are seeded by `reset(seed=...)`, which `learn` and `evaluate` do.
+
+    Raises:
+        ValueError: seed is no whole number that NumPy's global generator takes, 0 to 2^32 - 1.
     """
+    seed = check_whole("seed", seed, 0, 2**32 - 1)
     random.seed(seed)
     keras.utils.set_random_seed(seed)  # NumPy and TensorFlow too
     tf.config.experimental.enable_op_determinism()
@@ -48,6 +58,7 @@ class DQN:
         config: the settings.
 
     Raises:
+        TypeError: config is no `DQNConfig`.
         ValueError: the spaces are of another kind.
     """
 
@@ -57,6 +68,7 @@ class DQN:
         action_space: gym.spaces.Space,
         config: DQNConfig | None = None,
     ) -> None:
+        check_kind("config", config, DQNConfig, type(None))
         size, self.num_actions = check_spaces(observation_space, action_space)
         tf.config.experimental.enable_op_determinism()
         self.observation_space, self.action_space = observation_space, action_space
@@ -83,10 +95,13 @@ class DQN:
         """Action values, (batch, observation_size) -> (batch, actions) float32.
 
         Raises:
-            ValueError: wrong shape, not numbers, or NaN or infinite ones.
+            ValueError: wrong shape, not numbers, or NaN or infinite ones; or the action values of
+                enormous ones are not finite.
         """
         observations = check_observations(observations, self.observation_size)
-        return self._q_function(observations).numpy()
+        q = self._q_function(observations).numpy()
+        check_finite("q_values", q)
+        return q
 
     def predict(self, observations: np.ndarray) -> np.ndarray:
         """Greedy actions, (batch, observation_size) -> (batch,) int64. Raises as `q_values`."""

@@ -13,6 +13,14 @@ import numpy as np
 
 from dqnrec_lite import shop
 from dqnrec_lite.agent import DQN
+from dqnrec_lite.checks import (
+    MANY,
+    check_array,
+    check_integers,
+    check_kind,
+    check_number,
+    check_whole,
+)
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.encoding import BUY, VIEW, split_vectors
 from dqnrec_lite.evaluation import Policy, evaluate
@@ -38,15 +46,26 @@ _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 
 def random_policy(num_actions: int, seed: int = 0) -> Policy:
     """Every item with the same chance."""
+    check_whole("num_actions", num_actions, 1, MANY)
+    check_whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
-    return lambda observations: rng.integers(0, num_actions, len(observations))
+
+    def policy(observations: np.ndarray) -> np.ndarray:
+        count = len(check_array("observations", observations, ("n", "size")))
+        return rng.integers(0, num_actions, count)
+
+    return policy
 
 
 def fixed_policy(items: list[int], page_limit: int = shop.PAGE_LIMIT) -> Policy:
     """The items in this order, over and over, whoever the customer is. One item: always that."""
-    order = np.array(items)
+    order = check_integers("items", items, ("n",), shop.NUM_ITEMS).copy()
+    if not order.size:
+        raise ValueError("items: at least one expected, got none")
+    check_whole("page_limit", page_limit, 1, MANY)
 
     def policy(observations: np.ndarray) -> np.ndarray:
+        observations = check_array("observations", observations, ("n", "size"))
         page = np.rint(observations[:, -1] * page_limit).astype(np.int64)
         return order[page % len(order)]
 
@@ -55,6 +74,9 @@ def fixed_policy(items: list[int], page_limit: int = shop.PAGE_LIMIT) -> Policy:
 
 def most_popular_item(envs: shop.ShopVectorEnv, pages: int = 100_000, seed: int = 0) -> int:
     """The item with the most purchases when all are shown equally often, as a best-seller list."""
+    check_kind("envs", envs, shop.ShopVectorEnv)
+    check_whole("pages", pages, 1, 10**9)
+    check_whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     envs.reset(seed=seed)
     sold = np.zeros(shop.NUM_ITEMS, np.int64)
@@ -77,6 +99,7 @@ def fixed_rules() -> Iterator[list[int]]:
 
 def best_fixed_rule(seed: int = 0, customers: int = 300, finalists: int = 20) -> list[int]:
     """The best of `fixed_rules`: all meet the same customers, the best few ten times as many."""
+    check_whole("finalists", finalists, 1, MANY)
     rules = list(fixed_rules())
     envs = shop.make_shop(customers, seed)
     means = [
@@ -94,6 +117,7 @@ def attentive_policy(patience: float = 1.0) -> Policy:
     interest that did not stand on both last pages. Premium first; value once the customer has
     passed over more premium items than `patience` (decayed count) and bought none.
     """
+    check_number("patience", patience)
 
     def policy(observations: np.ndarray) -> np.ndarray:
         seen = split_vectors(observations, _CATEGORIES, _KINDS)
@@ -120,6 +144,7 @@ def item_to_item_policy(envs: shop.ShopVectorEnv, sessions: int = 20_000, seed: 
         sessions: length of the log.
         seed: of the log.
     """
+    check_whole("sessions", sessions, 1, MANY)
     log = record_sessions(random_policy(shop.NUM_ITEMS, seed), envs, sessions, seed)
     looked = np.zeros((sessions, _CATEGORIES))
     bought = np.zeros((sessions, shop.NUM_ITEMS))
@@ -143,6 +168,8 @@ def train_myopic(
     envs: shop.ShopVectorEnv, total_steps: int, config: DQNConfig | None = None
 ) -> DQN:
     """A DQN with discount 0: the same agent, asked only what this page will earn."""
+    check_kind("envs", envs, shop.ShopVectorEnv)
+    check_kind("config", config, DQNConfig, type(None))
     config = replace(config if config is not None else DQNConfig(), discount=0.0)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     agent.learn(envs, total_steps)

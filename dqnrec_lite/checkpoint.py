@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 
+from dqnrec_lite.checks import check_path
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.replay import Batch
 
@@ -39,7 +39,7 @@ def save_agent(agent: DQN, directory: str | os.PathLike[str]) -> None:
     kept as agent.previous.npz. So at every moment one of the two is whole, whatever kills the
     process.
     """
-    folder = Path(directory)
+    folder = check_path("directory", directory)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "format": FORMAT,
@@ -81,7 +81,8 @@ def load_agent(kind: type[DQN], directory: str | os.PathLike[str], previous: boo
         ValueError: the file is damaged, or was not written by `save_agent`. The message tells
             whether there is a previous one. None is taken in silence for the other.
     """
-    path, other = Path(directory) / (PREVIOUS if previous else LAST), Path(directory) / PREVIOUS
+    folder = check_path("directory", directory)
+    path, other = folder / (PREVIOUS if previous else LAST), folder / PREVIOUS
     advice = ""
     if not previous and other.is_file():
         advice = (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
+
+from dqnrec_lite.checks import check_number, check_sizes, check_whole
 
 # Allowed range of each number in a DQNConfig: kind, smallest, largest (both allowed).
 _TINY, _HUGE = 1e-12, 2**53
-_RANGES: dict[str, tuple[type, float, float]] = {
+_RANGES: dict[str, tuple[type, Any, Any]] = {
     "seed": (Integral, 0, _HUGE),
     "discount": (Real, 0.0, 1.0),
     "learning_rate": (Real, _TINY, 1.0),
@@ -76,18 +79,11 @@ class DQNConfig:
             value = getattr(self, name)
             if name in ("target_tau", "learning_rate_end") and value is None:
                 continue
-            right_kind = isinstance(value, kind) and not isinstance(value, bool)
-            if not right_kind or not low <= value <= high:
-                noun = "a whole number" if kind is Integral else "a number"
-                raise ValueError(f"DQNConfig.{name}={value!r}: {noun} in [{low}, {high}] expected")
-            object.__setattr__(self, name, int(value) if kind is Integral else float(value))
-        sizes = self.hidden_sizes
-        if not isinstance(sizes, (tuple, list)) or not all(
-            isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes
-        ):
-            raise ValueError(f"DQNConfig.hidden_sizes={sizes!r}: positive whole numbers expected")
-        object.__setattr__(self, "hidden_sizes", tuple(int(size) for size in sizes))
-        if self.loss not in ("huber", "mse"):
+            check = check_whole if kind is Integral else check_number
+            object.__setattr__(self, name, check(f"DQNConfig.{name}", value, low, high))
+        sizes = check_sizes("DQNConfig.hidden_sizes", self.hidden_sizes)
+        object.__setattr__(self, "hidden_sizes", sizes)
+        if not isinstance(self.loss, str) or self.loss not in ("huber", "mse"):
             raise ValueError(f'DQNConfig.loss={self.loss!r}: "huber" or "mse" expected')
         for name in ("double", "dueling"):
             if not isinstance(getattr(self, name), bool):

@@ -14,6 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dqnrec_lite.checks import (
+    MANY,
+    check_array,
+    check_integers,
+    check_kind,
+    check_number,
+    check_whole,
+)
+
 EVENTS = ("ignore", "view", "addtocart", "transaction")
 IGNORE, VIEW, CART, BUY = range(4)
 
@@ -56,10 +65,8 @@ class HistoryEncoder:
             ("num_kinds", num_kinds),
             ("page_limit", page_limit),
         ]:
-            if value < 1:
-                raise ValueError(f"{name}={value!r}: must be at least 1")
-        if not 0.0 <= decay <= 1.0:
-            raise ValueError(f"decay={decay!r}: must lie in [0, 1]")
+            check_whole(name, value, 1, MANY)
+        check_number("decay", decay, 0.0, 1.0)
         self.num_categories, self.num_kinds = num_categories, num_kinds
         self.decay, self.page_limit = np.float32(decay), page_limit
         self.decayed_size = 4 * (num_categories + num_kinds)
@@ -73,7 +80,13 @@ class HistoryEncoder:
         self._flat = self.vectors.reshape(-1)
 
     def start(self, where: np.ndarray, entry: np.ndarray) -> None:
-        """New histories at indices `where`: one view of category `entry`, from outside, each."""
+        """New histories at indices `where`: one view of category `entry`, from outside, each.
+
+        Raises:
+            ValueError: an index or a category is out of range, or their numbers differ.
+        """
+        where = check_integers("where", where, ("m",), len(self.vectors))
+        entry = check_integers("entry", entry, where.shape, self.num_categories)
         self.vectors[where] = 0.0
         self.vectors[where, entry * 4 + VIEW] = 1.0
 
@@ -83,7 +96,13 @@ class HistoryEncoder:
         Args:
             items: what was shown, (n,) integers in [0, C K).
             events: how the customer answered, (n,) integers in [0, 4).
+
+        Raises:
+            ValueError: wrong shape, dtype or range; no history is changed then.
         """
+        shape, num_items = (len(self.vectors),), self.num_categories * self.num_kinds
+        items = check_integers("items", items, shape, num_items)
+        events = check_integers("events", events, shape, len(EVENTS))
         categories, kinds = np.divmod(items, self.num_kinds)
         vectors, flat, row = self.vectors, self._flat, self._row_start
         vectors[:, : self.decayed_size] *= self.decay
@@ -111,8 +130,13 @@ class VectorParts(NamedTuple):
 
 
 def split_vectors(vectors: np.ndarray, num_categories: int, num_kinds: int) -> VectorParts:
-    """Take the encoder's vectors, (n, size), apart again; the parts are views."""
-    c, k = num_categories, num_kinds
+    """Take the encoder's vectors, (n, size), apart again; the parts are views.
+
+    Raises:
+        ValueError: the vectors are not of the encoder's size, or not finite.
+    """
+    c, k = check_whole("num_categories", num_categories), check_whole("num_kinds", num_kinds)
+    vectors = check_array("observations", vectors, ("n", 7 * c + 4 * k + 5))
     ends = np.cumsum([4 * c, 4 * k, c, 2 * c, 4])
     parts = np.split(vectors, ends, axis=1)
     shapes = (-1, c, 4), (-1, k, 4), (-1, c), (-1, 2, c), (-1, 4), (-1,)
@@ -141,16 +165,23 @@ def encode_history(
     Raises:
         ValueError: the lists differ in length, or hold an unknown category, item or event.
     """
+    check_number("decay", decay, 0.0, 1.0)
+    check_whole("page_limit", page_limit, 1, MANY)
+    num_categories = check_whole("num_categories", num_categories, 1, MANY)
+    num_kinds = check_whole("num_kinds", num_kinds, 1, MANY)
+    check_kind("items", items, list, tuple, np.ndarray)
+    check_kind("events", events, list, tuple, np.ndarray)
     if len(items) != len(events):
-        raise ValueError(f"items and events differ in length: {len(items)} and {len(events)}")
+        raise ValueError(
+            f"items and events differ in length: {len(items)} and {len(events)}, one expected"
+        )
     for name, values, bound in [
         ("entry", [entry], num_categories),
         ("items", items, num_categories * num_kinds),
         ("events", events, len(EVENTS)),
     ]:
         for page, value in enumerate(values):
-            if not 0 <= value < bound:
-                raise ValueError(f"{name}[{page}]={value}: must lie in [0, {bound})")
+            check_whole(f"{name}[{page}]", value, 0, bound - 1)
     pages = len(items)
     by_category = np.zeros((num_categories, len(EVENTS)))
     by_kind = np.zeros((num_kinds, len(EVENTS)))

@@ -12,6 +12,13 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from scipy import stats
 
+from dqnrec_lite.checks import (
+    check_array,
+    check_callable,
+    check_integers,
+    check_kind,
+    check_whole,
+)
 from dqnrec_lite.sessions import Sessions, Step
 
 Policy = Callable[[np.ndarray], np.ndarray]  # (n, observation_size) -> (n,) integers
@@ -19,10 +26,20 @@ Policy = Callable[[np.ndarray], np.ndarray]  # (n, observation_size) -> (n,) int
 
 @dataclass(frozen=True)
 class Score:
-    """Result of `evaluate`. Session i met the same customer in every evaluation with one seed."""
+    """Result of `evaluate`. Session i met the same customer in every evaluation with one seed.
+
+    Raises:
+        ValueError: the two are not arrays of numbers of one length, above 0.
+    """
 
     returns: np.ndarray  # (episodes,) undiscounted return of each session
     lengths: np.ndarray  # (episodes,) steps
+
+    def __post_init__(self) -> None:
+        returns = check_array("returns", self.returns, ("episodes",))
+        if not len(returns):
+            raise ValueError("returns: at least one session expected")
+        check_array("lengths", self.lengths, returns.shape)
 
     @property
     def mean(self) -> float:
@@ -57,23 +74,19 @@ def play(
     Every one of the n parallel lanes plays its share of the episodes, so that short sessions,
     which end first, are not over-represented. Session i of lane i % n is its session i // n.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes={episodes!r}: must be at least 1")
+    check_callable("policy", policy)
+    check_whole("episodes", episodes, 1, 10**9)
     sessions = Sessions(envs)
     if seed is None:
-        seed = getattr(sessions.env.unwrapped, "seed", None)
+        own = getattr(sessions.env.unwrapped, "seed", None)
+        seed = int(own) if isinstance(own, Integral) else 0
     n = sessions.num_envs
     quota = (episodes - np.arange(n) + n - 1) // n  # sessions that each lane plays
     played = np.zeros(n, np.int64)
-    sessions.reset(seed=int(seed) if isinstance(seed, Integral) else 0)
+    sessions.reset(seed=seed)
     while (played < quota).any():
         observation = sessions.observations
-        actions = np.asarray(policy(observation))
-        if actions.shape != (n,) or actions.dtype.kind not in "iu":
-            raise ValueError(
-                f"policy: ({n},) integers expected, got {actions.dtype} of shape {actions.shape}"
-            )
-        actions = actions.astype(np.int64)
+        actions = check_integers("policy", policy(observation), (n,), sessions.num_actions)
         step = sessions.step(actions)
         lanes = np.flatnonzero(step.valid & (played < quota))
         yield Page(lanes, played[lanes] * n + lanes, observation, actions, step)
@@ -96,9 +109,11 @@ def evaluate(
             the Shop does), else 0.
 
     Raises:
-        ValueError: episodes is below 1, or the policy returns something else than n actions.
+        TypeError: policy is no function, or envs no environment.
+        ValueError: episodes is below 1, the seed negative, or the policy returns something else
+            than n actions.
     """
-    returns, lengths = np.zeros((2, max(episodes, 0)))
+    returns, lengths = np.zeros((2, check_whole("episodes", episodes, 1, 10**9)))
     for page in play(policy, envs, episodes, seed):
         returns[page.session] += page.step.reward[page.lanes]
         lengths[page.session] += 1
@@ -109,11 +124,10 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval of the mean of independent values, by Student's t.
 
     Raises:
-        ValueError: fewer than 5 values: too few for an interval that means anything.
+        ValueError: fewer than 5 values: too few for an interval that means anything; or one of
+            them is not finite.
     """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or len(values) < 5:
-        raise ValueError(f"values: at least 5 in one dimension expected, got shape {values.shape}")
+    values = _at_least_5("values", values)
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
@@ -125,8 +139,11 @@ def paired_difference(ours: Score, theirs: Score) -> tuple[float, tuple[float, f
     and Analysis, chapter 11).
 
     Raises:
-        ValueError: the scores hold different numbers of sessions.
+        TypeError: one is no `Score`.
+        ValueError: the scores hold different numbers of sessions, or fewer than 5.
     """
+    check_kind("ours", ours, Score)
+    check_kind("theirs", theirs, Score)
     if ours.returns.shape != theirs.returns.shape:
         raise ValueError(f"scores of {len(ours.returns)} and {len(theirs.returns)} sessions")
     lead = ours.returns - theirs.returns
@@ -141,9 +158,11 @@ def interquartile_mean(values: np.ndarray, axis: int | None = None) -> Any:
         axis: along which; None: over all values, as a float.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: there are no values, one is not finite, or there is no such axis.
     """
-    values = np.asarray(values, np.float64)
+    values = check_array("values", values).astype(np.float64, copy=False)
+    if axis is not None:
+        check_whole("axis", axis, -values.ndim, values.ndim - 1)
     if values.size == 0:
         raise ValueError("values: at least one expected")
     result = stats.trim_mean(values, 0.25, axis=axis)
@@ -174,16 +193,19 @@ def bootstrap_interval(
         seed: of the resampling.
 
     Raises:
-        ValueError: an array has fewer than 5 values or not one dimension, or there is none.
+        TypeError: statistic is no function.
+        ValueError: an array has fewer than 5 values or not one dimension, or there is none; a value
+            is not finite; resamples or seed is out of range.
     """
-    ragged = isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) > 0
-    strata = [np.asarray(v, np.float64) for v in (values if ragged else [values])]
-    for i, stratum in enumerate(strata):
-        if stratum.ndim != 1 or len(stratum) < 5:
-            name = f"values[{i}]" if ragged else "values"
-            raise ValueError(
-                f"{name}: at least 5 in one dimension expected, got shape {stratum.shape}"
-            )
+    check_callable("statistic", statistic)
+    check_whole("resamples", resamples, 1, 10**7)
+    check_whole("seed", seed, 0)
+    several = isinstance(values, (list, tuple)) and len(values) > 0
+    ragged = several and isinstance(values[0], (list, tuple, np.ndarray))
+    strata = [
+        _at_least_5(f"values[{i}]" if ragged else "values", v)
+        for i, v in enumerate(values if ragged else [values])
+    ]
 
     def pooled(*resampled: np.ndarray, axis: int) -> np.ndarray:
         return statistic(np.concatenate(resampled, axis=axis), axis=axis)
@@ -206,10 +228,20 @@ def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
         ours, theirs: one-dimensional, of any lengths; not paired.
 
     Raises:
-        ValueError: one of them is empty or not one-dimensional.
+        ValueError: one of them is empty or not one-dimensional, or a value is not finite.
     """
-    for name, values in (("ours", ours), ("theirs", theirs)):
-        if np.ndim(values) != 1 or len(values) == 0:
-            raise ValueError(f"{name}: values in one dimension expected, got {np.shape(values)}")
-    wins = stats.mannwhitneyu(ours, theirs, method="asymptotic").statistic
+    runs = {"ours": check_array("ours", ours, ("runs",))}
+    runs["theirs"] = check_array("theirs", theirs, ("runs",))
+    for name, values in runs.items():
+        if not values.size:
+            raise ValueError(f"{name}: values in one dimension expected, got none")
+    pair = [values.astype(np.float64, copy=False) for values in runs.values()]
+    wins = stats.mannwhitneyu(*pair, method="asymptotic").statistic
     return float(wins / (len(ours) * len(theirs)))
+
+
+def _at_least_5(name: str, values: Any) -> np.ndarray:
+    array = check_array(name, values).astype(np.float64, copy=False)
+    if array.ndim != 1 or len(array) < 5:
+        raise ValueError(f"{name}: at least 5 in one dimension expected, got shape {array.shape}")
+    return array

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import dqnrec_lite
+from dqnrec_lite.checks import check_kind, check_path
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.studies import SEEDS, STUDIES, UNTRAINED, Outcome, run, settings
@@ -46,8 +47,11 @@ def experiment_rows(study: str, method: str | None = None) -> list[Row]:
         method: one of `STUDIES[study]`; None: all.
 
     Raises:
+        TypeError: study or method is no string.
         ValueError: there is no such study or method among the stored rows.
     """
+    check_kind("study", study, str)
+    check_kind("method", method, str, type(None))
     rows = [row for row in read_rows(STORED) if row["study"] == study]
     if method is not None:
         rows = [row for row in rows if row["method"] == method]
@@ -62,13 +66,13 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         ValueError: a line is damaged; says which, and what to do.
     """
-    rows = []
-    lines = path.read_text().splitlines() if path.exists() else []
+    rows, path = [], check_path("path", path)
+    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            _task(row), row["config"], row["versions"], row["figures"]
-        except (ValueError, KeyError, TypeError) as error:
+            _check_row(row)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number}: damaged ({error!r}); delete this line and run again: its "
                 "row is then made anew"
@@ -149,6 +153,14 @@ def differences(old: list[Row], new: list[Row]) -> list[tuple[float, str]]:
 
 def _task(row: Row) -> Task:
     return row["study"], row["method"], row["seed"]
+
+
+def _check_row(row: Any) -> None:
+    study, method, seed = _task(row)
+    parts = row["config"], row["versions"], row["figures"]
+    right = isinstance(study, str) and isinstance(method, str) and isinstance(seed, int)
+    if not right or not all(isinstance(part, dict) for part in parts):
+        raise ValueError("a value is of another kind than in a row")
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dqnrec_lite import shop
+from dqnrec_lite.checks import check_array, check_kind, check_number, check_whole
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW, VectorParts, split_vectors
 from dqnrec_lite.evaluation import Policy
 from dqnrec_lite.progress import RecentReturn, progress_bar
@@ -18,6 +19,7 @@ def rested_interest(seen: VectorParts) -> np.ndarray:
 
     A category that stood on both last pages comes last, whatever the interest.
     """
+    check_kind("seen", seen, VectorParts)
     looked = seen.by_category[:, :, VIEW:].sum(axis=2)
     tired = seen.last_shown.min(axis=1)
     return looked - 0.5 * seen.by_category[:, :, IGNORE] - 10.0 * tired
@@ -25,6 +27,8 @@ def rested_interest(seen: VectorParts) -> np.ndarray:
 
 def passed_over_premium(seen: VectorParts, patience: float = 1.0) -> np.ndarray:
     """(n,) bool: has seen more premium items than `patience` (decayed count) and bought none?"""
+    check_kind("seen", seen, VectorParts)
+    check_number("patience", patience)
     passed, sold = seen.by_kind[:, 1, :BUY].sum(axis=1), seen.by_kind[:, 1, BUY]
     return (passed > patience) & (sold < 0.3)
 
@@ -44,11 +48,14 @@ def train_linucb(
         alpha: weight of the confidence width while learning; the returned policy uses none.
         seed: of the environment.
     """
+    _check_training(envs, total_steps, seed)
+    check_number("alpha", alpha, 0.0)
     size = envs.encoder.size + 1  # and a constant
     precision = np.tile(np.eye(size), (shop.NUM_ITEMS, 1, 1))
     evidence = np.zeros((shop.NUM_ITEMS, size))
 
     def features(observations: np.ndarray) -> np.ndarray:
+        check_array("observations", observations, ("n", size - 1))
         return np.hstack([observations, np.ones((len(observations), 1))]).astype(np.float64)
 
     x = features(envs.reset(seed=seed)[0])
@@ -108,6 +115,10 @@ def train_tabular(
         step_power: above 0.5 and at most 1, so that the steps fall as convergence needs.
         seed: of the environment and the exploration.
     """
+    _check_training(envs, total_steps, seed)
+    check_number("discount", discount, 0.0, 1.0)
+    check_number("epsilon_end", epsilon_end, 0.0, 1.0)
+    check_number("step_power", step_power, 0.0, 1.0)
     rng, n = np.random.default_rng(seed), envs.num_envs
     q = np.zeros((NUM_COARSE_STATES, shop.NUM_ITEMS))
     updates = np.zeros(q.size)
@@ -132,3 +143,10 @@ def train_tabular(
             bar.set_postfix_str(str(recent), refresh=False)
             bar.update(min(n, total_steps - bar.n))
     return lambda observations: q[coarse_state(observations)].argmax(axis=1)
+
+
+def _check_training(envs: shop.ShopVectorEnv, total_steps: int, seed: int) -> None:
+    if not all(hasattr(envs, name) for name in ("num_envs", "reset", "step")):
+        raise TypeError(f"envs: the Shop expected, got {type(envs).__name__}")
+    check_whole("total_steps", total_steps)
+    check_whole("seed", seed, 0)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dqnrec_lite.checks import check_callable, check_kind
 from dqnrec_lite.evaluation import Policy, play
 from dqnrec_lite.shop import ShopVectorEnv
 
@@ -47,8 +48,10 @@ def record_sessions(
         observations: keep them too (180 bytes a page).
 
     Raises:
-        ValueError: as `evaluate`.
+        TypeError, ValueError: as `evaluate`; or envs is not the Shop.
     """
+    check_callable("policy", policy)
+    check_kind("envs", envs, ShopVectorEnv)
     encoder, customer_type = envs.encoder, np.empty(0)
 
     def watching(observation: np.ndarray) -> np.ndarray:

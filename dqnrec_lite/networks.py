@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from dqnrec_lite.checks import check_kind, check_sizes, check_whole
+
 
 def build_q_network(
     observation_size: int,
@@ -26,7 +28,16 @@ def build_q_network(
         hidden_sizes: units of each hidden ReLU layer.
         dueling: q = v + a - mean(a), equation 9 of Wang et al. (arXiv:1511.06581).
         seed: of the initial weights.
+
+    Raises:
+        TypeError: dueling is no bool.
+        ValueError: a number is out of range.
     """
+    check_whole("observation_size", observation_size, 1, 2**24)
+    check_whole("num_actions", num_actions, 1, 2**24)
+    check_sizes("hidden_sizes", hidden_sizes)
+    check_kind("dueling", dueling, bool)
+    check_whole("seed", seed, 0, 2**53)
     seeds = keras.random.SeedGenerator(seed)
 
     def dense(units: int, scale: float, activation: str | None = None) -> keras.layers.Dense:

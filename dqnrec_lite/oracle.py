@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from dqnrec_lite import shop
+from dqnrec_lite.checks import check_integers, check_kind, check_number, check_whole
 from dqnrec_lite.encoding import BUY, EVENTS
-from dqnrec_lite.rewards import RewardWeights
+from dqnrec_lite.rewards import RewardWeights, weights_or_default
 
 _NEEDS = np.arange(1 << len(shop.CATEGORIES))
 _NOTHING = len(shop.CATEGORIES)  # index of "no page yet" among the last categories
@@ -36,7 +37,9 @@ def solve_oracle(
         The best items, (page_limit, 24, 5, 5, 16, 7) int8, by page, type, last category, the one
         before, needs and satisfaction; and the mean (discounted) return of a session.
     """
-    weights = weights if weights is not None else RewardWeights()
+    check_whole("page_limit", page_limit, 1, 10_000)
+    check_number("discount", discount, 0.0, 1.0)
+    weights = weights_or_default(weights)
     at_least = np.concatenate([np.ones((*shop.FUNNEL.shape[:-1], 1)), shop.FUNNEL], axis=-1)
     chance = at_least - np.append(shop.FUNNEL, np.zeros((*shop.FUNNEL.shape[:-1], 1)), axis=-1)
     value = np.zeros((shop.NUM_TYPES, 5, 5, len(_NEEDS), shop.NUM_LEVELS))
@@ -65,6 +68,7 @@ def _item_values(
     wanting = fed | (1 << shop.COMPLEMENT[category])
     share = shop.NEED_OF_COMPLEMENT
     after_sale = (1.0 - share) * following[:, :, fed] + share * following[:, :, wanting]
+    paid = weights.of_events(np.arange(len(EVENTS)), shop.MARGIN[item])
     q = np.zeros_like(after)
     for last in range(5):
         for before in range(5):
@@ -74,8 +78,7 @@ def _item_values(
                 then = (after_sale if event == BUY else following)[:, last]
                 moved = np.clip(levels + shop.CHANGE[event, kind], 0, shop.NUM_LEVELS - 1)
                 risk = shop.CHANCE[event, kind, tired]
-                paid = weights.of_events(np.array(event), shop.MARGIN[item])
-                outcome = paid + discount * ((1.0 - risk) * then + risk * then[..., moved])
+                outcome = paid[event] + discount * ((1.0 - risk) * then + risk * then[..., moved])
                 q[:, last, before] += likely[..., event] * outcome
     return q
 
@@ -92,10 +95,15 @@ def oracle_policy(
     envs: shop.ShopVectorEnv, items: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Policy that ignores the observations and reads the hidden state of `envs` itself."""
+    check_kind("envs", envs, shop.ShopVectorEnv)
+    hidden_shape = shop.NUM_TYPES, 5, 5, len(_NEEDS), shop.NUM_LEVELS
+    items = check_integers("items", items, ("pages", *hidden_shape), shop.NUM_ITEMS)
+    if len(items) < envs.page_limit:
+        raise ValueError(f"items: {envs.page_limit} pages expected, got {len(items)}")
 
     def policy(observations: np.ndarray) -> np.ndarray:
         last, before = np.where(envs.last_shown < 0, _NOTHING, envs.last_shown)
         hidden = envs.page, envs.customer_type, last, before, envs.needs, envs.satisfaction
-        return items[hidden].astype(np.int64)
+        return items[hidden]
 
     return policy

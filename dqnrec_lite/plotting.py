@@ -10,6 +10,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dqnrec_lite.checks import check_array, check_kind, check_number
 from dqnrec_lite.curve import LearningCurve
 
 # Okabe & Ito's palette (2008), told apart by most colour-blind readers, darkened for white paper.
@@ -63,7 +64,17 @@ def plot_learning_curve(
         curve: what `DQN.learn` returned.
         levels: name -> return, drawn as dashed lines with the name beside them.
         ylabel: label and unit of the vertical axis.
+
+    Raises:
+        TypeError: curve is no `LearningCurve`, or levels no mapping.
+        ValueError: no session ended in training, or a level is no finite number.
     """
+    _check_curve(curve)
+    check_kind("levels", levels, Mapping)
+    for name, level in levels.items():
+        check_number(f"levels[{name!r}]", level)
+    if not np.isfinite(curve.mean_return).any():
+        raise ValueError("curve.mean_return: a finite number expected, no session ended")
     figure, axes = plt.subplots()
     thousands = curve.transitions / 1000
     axes.plot(thousands, curve.mean_return, color=COLORS["blue"])
@@ -91,7 +102,16 @@ def plot_intervals(
         intervals: name -> (mean, low, high), drawn from top to bottom.
         xlabel: label and unit of the horizontal axis.
         highlight: the row that the figure is about.
+
+    Raises:
+        TypeError: intervals is no mapping.
+        ValueError: there is no interval, or one is something else than three finite numbers.
     """
+    check_kind("intervals", intervals, Mapping)
+    if not intervals:
+        raise ValueError("intervals: at least one expected, got none")
+    for name, interval in intervals.items():
+        check_array(f"intervals[{name!r}]", interval, (3,))
     figure, axes = plt.subplots(figsize=(WIDTH, 0.5 * len(intervals) + 1.0))
     for row, (name, (mean, low, high)) in enumerate(intervals.items()):
         color = COLORS["blue"] if name == highlight else COLORS["grey"]
@@ -120,7 +140,11 @@ def plot_training(curve: LearningCurve, unit: str = "euro") -> tuple[Figure, np.
 
     Returns:
         The figure and its axes, (3, 2).
+
+    Raises:
+        TypeError, ValueError: curve is no `LearningCurve`, or has no rows.
     """
+    _check_curve(curve)
     figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 8.4), sharex=True, layout="constrained")
     thousands = curve.transitions / 1000
     panels = [
@@ -156,3 +180,17 @@ def plot_training(curve: LearningCurve, unit: str = "euro") -> tuple[Figure, np.
     for panel in axes[-1]:
         panel.set_xlabel("transitions (thousands)")
     return figure, axes
+
+
+def _check_curve(curve: LearningCurve) -> None:
+    check_kind("curve", curve, LearningCurve)
+    rows = check_array("curve.transitions", curve.transitions, ("rows",)).shape
+    if rows == (0,):
+        raise ValueError("curve: at least one row expected, got none")
+    for name, column in curve._asdict().items():  # NaN stands where nothing was measured
+        if (
+            not isinstance(column, np.ndarray)
+            or column.shape != rows
+            or column.dtype.kind not in "fiu"
+        ):
+            raise ValueError(f"curve.{name}: {rows} numbers expected, got {np.shape(column)}")

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dqnrec_lite.checks import check_whole
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW
-from dqnrec_lite.rewards import RewardWeights
+from dqnrec_lite.rewards import RewardWeights, weights_or_default
 from dqnrec_lite.sessions import SingleSession
 from dqnrec_lite.tabular import FiniteMDP, TabularVectorEnv, policy_value, value_iteration
 
@@ -41,6 +42,9 @@ GONE = NUM_STATES - 1
 
 def pocket_state(interest: int, satisfaction: int, last: int) -> int:
     """Number of a state. interest, last: 0 for none, else category + 1; satisfaction: 0 to 4."""
+    check_whole("interest", interest, 0, len(CATEGORIES))
+    check_whole("satisfaction", satisfaction, 0, NUM_LEVELS - 1)
+    check_whole("last", last, 0, len(CATEGORIES))
     return (interest * NUM_LEVELS + satisfaction) * 4 + last
 
 
@@ -54,7 +58,7 @@ def pocket_mdp(weights: RewardWeights | None = None) -> FiniteMDP:
                     row = joint[pocket_state(interest, level, last), item]
                     _fill_row(row, interest, level, last, item)
     joint[GONE, :, IGNORE, GONE] = 1.0
-    weights = weights if weights is not None else RewardWeights()
+    weights = weights_or_default(weights)
     event = np.arange(4)
     paid = weights.of_events(event[None, :], MARGIN[:, None])
     event_reward = np.broadcast_to(paid, (NUM_STATES, *paid.shape)).copy()

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqnrec_lite.sessions import Step, check_finite
+from dqnrec_lite.checks import (
+    check_array,
+    check_flags,
+    check_integers,
+    check_kind,
+    check_number,
+    check_whole,
+)
+from dqnrec_lite.sessions import Step
 
 
 class Batch(NamedTuple):
@@ -33,24 +41,26 @@ class ReplayBuffer:
         observation_size: length of an observation.
 
     Raises:
-        ValueError: capacity or observation_size is below 1.
+        ValueError: capacity or observation_size is below 1, or more than fits into memory.
     """
 
     def __init__(self, capacity: int, observation_size: int) -> None:
-        if capacity < 1 or observation_size < 1:
-            raise ValueError(
-                f"capacity={capacity!r}, observation_size={observation_size!r}: "
-                "both must be at least 1"
+        self.capacity = capacity = check_whole("capacity", capacity)
+        size = check_whole("observation_size", observation_size)
+        try:
+            self.data = Batch(
+                observation=np.zeros((capacity, size), np.float32),
+                action=np.zeros(capacity, np.int32),
+                reward=np.zeros(capacity, np.float32),
+                next_observation=np.zeros((capacity, size), np.float32),
+                terminated=np.zeros(capacity, np.float32),
+                steps=np.zeros(capacity, np.float32),
             )
-        self.capacity = capacity
-        self.data = Batch(
-            observation=np.zeros((capacity, observation_size), np.float32),
-            action=np.zeros(capacity, np.int32),
-            reward=np.zeros(capacity, np.float32),
-            next_observation=np.zeros((capacity, observation_size), np.float32),
-            terminated=np.zeros(capacity, np.float32),
-            steps=np.zeros(capacity, np.float32),
-        )
+        except (MemoryError, ValueError) as error:
+            needs = f"{capacity * (8 * size + 16) / 1e9:.3g} GB"
+            raise ValueError(
+                f"{capacity=}, observation_size={size}: {needs} do not fit into memory"
+            ) from error
         self.position = 0  # where the next transition goes
         self.size = 0  # how many are stored
 
@@ -66,19 +76,20 @@ class ReplayBuffer:
         """Store m transitions. All are checked before any is written.
 
         Raises:
+            TypeError: no Batch.
             ValueError: arrays of unlike length, wrong observation size, NaN or infinite numbers,
-                or more transitions than the buffer holds.
+                negative actions, terminated neither 0 nor 1, steps below 1, or more transitions
+                than the buffer holds.
         """
-        count = len(batch.action)
+        check_kind("batch", batch, Batch)
+        count = len(check_integers("action", batch.action, ("m",), 2**31))
         if count > self.capacity:
             raise ValueError(f"batch of {count} transitions: the buffer holds {self.capacity}")
         for name, array, kept in zip(Batch._fields, batch, self.data, strict=True):
-            expected = (count, *kept.shape[1:])
-            if np.shape(array) != expected:
-                raise ValueError(f"{name}: shape {expected} expected, got {np.shape(array)}")
-            if np.asarray(array).dtype.kind not in ("iu" if name == "action" else "fiub"):
-                raise ValueError(f"{name}: numbers expected, got {np.asarray(array).dtype}")
-            check_finite(name, array)
+            check_array(name, array, (count, *kept.shape[1:]))
+        check_flags("terminated", batch.terminated)
+        if count and np.min(batch.steps) < 1:
+            raise ValueError(f"steps: at least 1 expected, got {np.min(batch.steps)}")
         where = (self.position + np.arange(count)) % self.capacity
         for array, kept in zip(batch, self.data, strict=True):
             kept[where] = array
@@ -93,8 +104,12 @@ class ReplayBuffer:
             rng: NumPy generator; the same state gives the same sample.
 
         Raises:
-            ValueError: the buffer is empty.
+            TypeError: rng is no generator.
+            ValueError: the buffer is empty, or shape holds something else than whole numbers.
         """
+        check_kind("rng", rng, np.random.Generator)
+        for length in shape if isinstance(shape, tuple) else (shape,):
+            check_whole("shape", length, 0, 2**31)
         if self.size == 0:
             raise ValueError("sample: the buffer is empty")
         where = rng.integers(0, self.size, shape)
@@ -107,11 +122,23 @@ class NStepWindow:
     A transition is complete when it holds `n_step` rewards or its session ends, whichever is first;
     so none reaches across a reset, and the last ones of a session are shorter (Sutton & Barto,
     section 7.1). With n_step=1 each step is one transition.
+
+    Args:
+        n_step: rewards of a complete transition.
+        discount: gamma, in [0, 1].
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     def __init__(self, n_step: int, discount: float) -> None:
-        self.n_step, self.discount = n_step, discount
+        self.n_step = check_whole("n_step", n_step)
+        self.discount = check_number("discount", discount, 0.0, 1.0)
         self._pending: list[dict[str, np.ndarray]] = []
+
+    def _shape(self) -> tuple[int | str, ...]:
+        """Of the next observation: as of those before."""
+        return self._pending[0]["observation"].shape if self._pending else ("n", "size")
 
     def push(self, observation: np.ndarray, action: np.ndarray, step: Step) -> Batch:
         """Add one step of n sessions; returns the transitions that it completes.
@@ -120,11 +147,21 @@ class NStepWindow:
             observation: (n, observation_size), acted on.
             action: (n,) integers.
             step: what came back.
+
+        Raises:
+            TypeError: step is no `Step`.
+            ValueError: an array of wrong shape or dtype, or not as many sessions as before.
         """
-        count = len(action)
+        check_kind("step", step, Step)
+        count, size = check_array("observation", observation, self._shape()).shape
+        check_integers("action", action, (count,), 2**31)
+        check_array("reward", step.reward, (count,))
+        check_array("next_observation", step.next_observation, (count, size))
+        for name in ("terminated", "truncated", "valid"):
+            check_array(name, getattr(step, name), (count,), "b")
         fresh = {
-            "observation": observation,
-            "action": action,
+            "observation": np.array(observation),  # the caller may write over his own
+            "action": np.array(action),
             "reward": np.zeros(count),
             "steps": np.zeros(count),
             "open": step.valid.copy(),
@@ -162,7 +199,11 @@ class NStepWindow:
 
         Returns:
             Batches of at most n transitions, one for each step that was open.
+
+        Raises:
+            ValueError: observation is of another shape than the ones before, or not finite.
         """
+        check_array("observation", observation, self._shape())
         batches = []
         for start in self._pending:
             rows = np.flatnonzero(start["open"])

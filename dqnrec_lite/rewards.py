@@ -9,7 +9,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dqnrec_lite.encoding import BUY, CART, VIEW
+from dqnrec_lite.checks import (
+    check_array,
+    check_flags,
+    check_integers,
+    check_kind,
+    check_number,
+    check_shapes,
+)
+from dqnrec_lite.encoding import BUY, CART, EVENTS, VIEW
 
 
 @dataclass(frozen=True)
@@ -35,25 +43,35 @@ class RewardWeights:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not np.isfinite(value):
-                raise ValueError(f"RewardWeights.{field.name}={value!r}: must be a finite number")
+            check_number(f"RewardWeights.{field.name}", getattr(self, field.name))
 
     def of_events(self, events: np.ndarray, margins: np.ndarray) -> np.ndarray:
         """Reward of each page.
 
         Args:
             events: index into `encoding.EVENTS`, any shape of integers.
-            margins: margin of the item shown, in euro, same shape.
+            margins: margin of the item shown, in euro, same shape, or one that NumPy broadcasts.
 
         Returns:
             Reward, same shape, float64.
+
+        Raises:
+            ValueError: an event is unknown, a margin not finite, or the shapes do not fit.
         """
+        events = check_integers("events", events, None, len(EVENTS))
+        margins = check_array("margins", margins)
+        check_shapes(events=events, margins=margins)
         return (
             self.view * (events >= VIEW)
             + self.cart * (events >= CART)
             + (self.purchase + self.margin * margins) * (events == BUY)
         )
+
+
+def weights_or_default(weights: RewardWeights | None) -> RewardWeights:
+    """The weights; for None the default ones. A TypeError for anything else."""
+    check_kind("weights", weights, RewardWeights, type(None))
+    return weights if weights is not None else RewardWeights()
 
 
 def shaped(
@@ -69,11 +87,20 @@ def shaped(
     potential of a terminal state counts as zero, or the theorem fails.
 
     Args:
-        reward, potential, next_potential: same shape, floats.
-        terminated: same shape, bool: the session has really ended at s'.
+        reward, potential, next_potential: same shape, or shapes that NumPy broadcasts; floats.
+        terminated: the same, bool: the session has really ended at s'.
         discount: gamma, in [0, 1].
 
     Returns:
         Shaped reward, same shape.
+
+    Raises:
+        ValueError: the shapes do not fit, a number is not finite, or discount lies outside [0, 1].
     """
+    check_number("discount", discount, 0.0, 1.0)
+    check_flags("terminated", terminated)
+    arrays = {"reward": reward, "potential": potential, "next_potential": next_potential}
+    for name, array in arrays.items():
+        check_array(name, array)
+    check_shapes(**arrays, terminated=terminated)
     return reward + discount * np.where(terminated, 0.0, next_potential) - potential

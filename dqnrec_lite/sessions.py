@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from dqnrec_lite.checks import check_array, check_integers, check_spaces, check_whole
 
 
 class Step(NamedTuple):
@@ -33,7 +35,8 @@ class Sessions:
 
     Raises:
         TypeError: env is neither of the two.
-        ValueError: its spaces are of another kind.
+        ValueError: its spaces are of another kind; or it is an `AsyncVectorEnv` whose next-step
+            autoreset cannot be relied on (shared_memory=False; seen in Gymnasium 1.4).
     """
 
     def __init__(self, env: gym.Env | VectorEnv) -> None:
@@ -42,27 +45,43 @@ class Sessions:
             env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.DISABLED)
         if not isinstance(env, VectorEnv):
             raise TypeError(f"env: gymnasium.Env or VectorEnv expected, got {type(env).__name__}")
-        check_spaces(env.single_observation_space, env.single_action_space)
+        spaces = env.single_observation_space, env.single_action_space
+        self.observation_size, self.num_actions = check_spaces(*spaces)
         self.env: VectorEnv = env
         mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+        inner, next_step = env.unwrapped, self.mode == AutoresetMode.NEXT_STEP
+        if next_step and isinstance(inner, AsyncVectorEnv) and not inner.shared_memory:
+            raise ValueError(  # its workers take the step after a reset for another reset
+                "env: AsyncVectorEnv(shared_memory=False) with next-step autoreset loses a session "
+                "where a reset follows an end; shared_memory=True or another mode expected"
+            )
         self.num_envs = env.num_envs
         self.observations = np.empty(0)
         self._restarting = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Start every session anew; returns the observations to act on, (n, observation_size)."""
+        if seed is not None:
+            seed = check_whole("seed", seed, 0)
         observations, _ = self.env.reset(seed=seed)
-        check_finite("observation", observations)
-        self.observations = np.array(observations)
+        self.observations = np.array(self._checked("observation", observations))
         self._restarting[:] = False
         return self.observations
 
     def step(self, actions: np.ndarray) -> Step:
-        """One action in every session, (n,) int64."""
+        """One action in every session, (n,) integers. What is refused reaches no session.
+
+        Raises:
+            ValueError: actions of wrong shape, dtype or range; or the environment returns something
+                else than n finite observations and rewards, and bools for the ends.
+        """
+        actions = check_integers("actions", actions, (self.num_envs,), self.num_actions)
         observations, reward, terminated, truncated, info = self.env.step(actions)
-        check_finite("reward", reward)
-        check_finite("observation", observations)
+        check_array("reward", reward, (self.num_envs,))
+        self._checked("observation", observations)
+        check_array("terminated", terminated, (self.num_envs,), "b")
+        check_array("truncated", truncated, (self.num_envs,), "b")
         ended = terminated | truncated
         valid = ~self._restarting
         next_observation = np.array(observations)
@@ -71,7 +90,7 @@ class Sessions:
         elif self.mode == AutoresetMode.SAME_STEP:
             for i in np.flatnonzero(ended):
                 next_observation[i] = info["final_obs"][i]
-            check_finite("final observation", next_observation)
+            self._checked("final observation", next_observation)
         elif ended.any():
             observations, _ = self.env.reset(options={"reset_mask": ended})
         self.observations = np.array(observations)
@@ -79,49 +98,8 @@ class Sessions:
             np.array(reward), next_observation, np.array(terminated), np.array(truncated), valid
         )
 
-
-def check_spaces(observation_space: Any, action_space: Any) -> tuple[int, int]:
-    """Observation size and number of actions; a ValueError unless the spaces are Box of rank 1 and
-    Discrete starting at 0."""
-    if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) != 1:
-        raise ValueError(f"observation_space: Box of rank 1 expected, got {observation_space}")
-    if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
-        raise ValueError(f"action_space: Discrete starting at 0 expected, got {action_space}")
-    return int(observation_space.shape[0]), int(action_space.n)
-
-
-def check_observations(observations: Any, size: int) -> np.ndarray:
-    """A batch of observations as (batch, size) float32, or a ValueError that says what is wrong."""
-    array = np.asarray(observations)
-    if array.ndim != 2 or array.shape[1] != size or array.dtype.kind not in "fiub":
-        raise ValueError(
-            f"observations: numbers of shape (batch, {size}) expected, got {array.dtype} "
-            f"of shape {array.shape}"
-        )
-    check_finite("observations", array)
-    return np.ascontiguousarray(array, np.float32)
-
-
-def check_finite(name: str, array: Any) -> None:
-    """A ValueError that says where, if an array holds NaN or what float32 cannot."""
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(np.asarray(array, np.float32))
-    if not finite.all():
-        where = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"{name}{list(where)} is {np.asarray(array)[where]}: must be finite")
-
-
-def check_actions(actions: Any, num_envs: int, num_actions: int) -> np.ndarray:
-    """Actions as an (num_envs,) integer array, or a ValueError that says what is wrong."""
-    array = np.asarray(actions)
-    if array.shape != (num_envs,) or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"actions: ({num_envs},) integers expected, got {array.dtype} of shape {array.shape}"
-        )
-    wrong = np.flatnonzero((array < 0) | (array >= num_actions))
-    if wrong.size:
-        raise ValueError(f"actions[{wrong[0]}]={array[wrong[0]]}: must lie in [0, {num_actions})")
-    return array.astype(np.int64, copy=False)
+    def _checked(self, name: str, observations: Any) -> np.ndarray:
+        return check_array(name, observations, (self.num_envs, self.observation_size))
 
 
 class SingleSession(gym.Env):
@@ -145,6 +123,8 @@ class SingleSession(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new session. A seed starts the stream of sessions from the beginning."""
+        if seed is not None:
+            seed = check_whole("seed", seed, 0)
         super().reset(seed=seed)
         if seed is None and self._next is not None:
             observation = self._next
@@ -155,9 +135,10 @@ class SingleSession(gym.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One action. After the end of a session `reset` must be called."""
-        observations, reward, terminated, truncated, info = self.sessions.step(
-            np.array([action]).reshape(1)
-        )
+        actions = check_array("action", action, kinds="iu")
+        if actions.size != 1:
+            raise ValueError(f"action: one integer expected, got shape {actions.shape}")
+        observations, reward, terminated, truncated, info = self.sessions.step(actions.reshape(1))
         observation = observations[0]
         if terminated[0] or truncated[0]:
             self._next, observation = observation, info["final_obs"][0]

@@ -21,9 +21,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from dqnrec_lite.checks import MANY, check_integers, check_whole
 from dqnrec_lite.encoding import BUY, CART, EVENTS, IGNORE, VIEW, HistoryEncoder
-from dqnrec_lite.rewards import RewardWeights
-from dqnrec_lite.sessions import SingleSession, check_actions
+from dqnrec_lite.rewards import RewardWeights, weights_or_default
+from dqnrec_lite.sessions import SingleSession
 
 CATEGORIES = ("cameras", "travel", "books", "audio")
 KINDS = ("value", "premium", "bait")
@@ -137,11 +138,11 @@ class ShopVectorEnv(VectorEnv):
         page_limit: int = PAGE_LIMIT,
         render_mode: None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r}: must be at least 1")
-        self.num_envs, self.seed, self.page_limit = num_envs, seed, page_limit
+        self.num_envs = num_envs = check_whole("num_envs", num_envs, 1, MANY)
+        self.page_limit = page_limit = check_whole("page_limit", page_limit, 1, MANY)
+        self.seed = seed = check_whole("seed", seed, 0)
         self.render_mode = render_mode
-        self.weights = weights if weights is not None else RewardWeights()
+        self.weights = weights_or_default(weights)
         self.encoder = HistoryEncoder(num_envs, len(CATEGORIES), len(KINDS), page_limit)
         high = np.full(self.encoder.size, max(10.0, page_limit / 4), np.float32)
         self.single_observation_space = gym.spaces.Box(np.zeros_like(high), high, dtype=np.float32)
@@ -192,12 +193,13 @@ class ShopVectorEnv(VectorEnv):
                 session stream `i` that of the single environment with seed `seed[i]`.
             options: not used.
         """
-        if isinstance(seed, (int, np.integer)):
-            self._seeded([int(seed)] * self.num_envs, np.arange(self.num_envs))
-        elif seed is not None:
-            if len(seed) != self.num_envs:
-                raise ValueError(f"seed: a list of {self.num_envs} expected, got {len(seed)}")
-            self._seeded(list(seed), np.zeros(self.num_envs, np.int64))
+        if seed is not None:
+            given: Any = seed.tolist() if isinstance(seed, np.ndarray) else seed
+            own = isinstance(given, (list, tuple))
+            seeds = [check_whole("seed", s, 0) for s in (given if own else [given] * self.num_envs)]
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"seed: a list of {self.num_envs} expected, got {len(seeds)}")
+            self._seeded(seeds, np.arange(self.num_envs) * (not own))
         self._start(np.arange(self.num_envs))
         return self.encoder.vectors.copy(), {}
 
@@ -205,7 +207,7 @@ class ShopVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Show one item to every customer. See the class for what comes back."""
-        items = check_actions(actions, self.num_envs, NUM_ITEMS)
+        items = check_integers("actions", actions, (self.num_envs,), NUM_ITEMS)
         draws = _uniforms(self._session_key, self.page)
         category, kind = np.divmod(items, len(KINDS))
         tired = (self.last_shown == category).sum(axis=0)
@@ -242,12 +244,9 @@ class ShopEnv(SingleSession):
     """One session at a time: the world of `ShopVectorEnv`, and its arguments, less `num_envs`."""
 
     def __init__(
-        self,
-        seed: int = 0,
-        weights: RewardWeights | None = None,
-        page_limit: int = PAGE_LIMIT,
+        self, seed: int = 0, weights: RewardWeights | None = None, page_limit: int = PAGE_LIMIT,
         render_mode: None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(ShopVectorEnv(1, seed, weights, page_limit), render_mode)
 
 

@@ -11,7 +11,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dqnrec_lite.sessions import check_actions
+from dqnrec_lite.checks import (
+    MANY,
+    check_array,
+    check_integers,
+    check_kind,
+    check_number,
+    check_whole,
+)
 
 
 class Tabular(Protocol):
@@ -33,7 +40,8 @@ class FiniteMDP:
         observations: (S, observation_size) float32, what an agent sees in each state.
 
     Raises:
-        ValueError: probabilities are negative or do not sum to 1, or shapes disagree.
+        ValueError: probabilities are negative or do not sum to 1, shapes disagree, a number is not
+            finite, or a terminal state moves on or pays.
     """
 
     joint: np.ndarray
@@ -43,18 +51,27 @@ class FiniteMDP:
     observations: np.ndarray
 
     def __post_init__(self) -> None:
-        states, actions, events = np.shape(self.event_reward)
-        for name, array, shape in [
-            ("joint", self.joint, (states, actions, events, states)),
-            ("start", self.start, (states,)),
-            ("terminal", self.terminal, (states,)),
-            ("observations", self.observations[:, 0], (states,)),
-        ]:
-            if np.shape(array) != shape:
-                raise ValueError(f"{name}: shape {shape} expected, got {np.shape(array)}")
+        paid = check_array("event_reward", self.event_reward, ("states", "actions", "events"))
+        states = paid.shape[0]
+        if 0 in paid.shape:
+            raise ValueError(f"event_reward: no length of 0 expected, got {paid.shape}")
+        shapes: dict[str, tuple[tuple[int | str, ...], str]] = {
+            "event_reward": (paid.shape, "fiub"),
+            "joint": ((*paid.shape, states), "fiub"),
+            "start": ((states,), "fiub"),
+            "terminal": ((states,), "b"),
+            "observations": ((states, "observation_size"), "fiub"),
+        }
+        for name, (shape, kinds) in shapes.items():
+            array = check_array(name, getattr(self, name), shape, kinds)
+            object.__setattr__(self, name, array)  # lists become arrays
         for name, array, axes in [("joint", self.joint, (2, 3)), ("start", self.start, (0,))]:
             if (array < 0).any() or not np.allclose(array.sum(axis=axes), 1.0, atol=1e-12):
                 raise ValueError(f"{name}: probabilities that sum to 1 expected")
+        ends = np.flatnonzero(self.terminal)
+        stays = np.allclose(self.joint.sum(axis=2)[ends, :, ends], 1.0, rtol=0.0, atol=1e-9)
+        if not stays or (self.joint.sum(axis=3) * self.event_reward)[ends].any():
+            raise ValueError("terminal: such states must loop to themselves and pay nothing")
 
     @cached_property
     def P(self) -> np.ndarray:
@@ -86,7 +103,8 @@ def value_iteration(mdp: Tabular, discount: float, tolerance: float = 1e-10) -> 
         ValueError: discount lies outside [0, 1], or 100,000 sweeps were not enough (with
             discount 1 a policy may never end).
     """
-    _check_discount(discount)
+    _check_tables(mdp, discount)
+    check_number("tolerance", tolerance, 0.0)
     q = np.zeros_like(mdp.R)
     for _ in range(100_000):
         updated = mdp.R + discount * mdp.P @ q.max(axis=1)
@@ -108,29 +126,36 @@ def policy_value(mdp: Tabular, policy: np.ndarray, discount: float) -> np.ndarra
     Raises:
         ValueError: discount outside [0, 1], or a policy of wrong shape, range or sum.
     """
-    _check_discount(discount)
+    _check_tables(mdp, discount)
     states, actions = mdp.R.shape
-    policy = np.asarray(policy)
+    policy = check_array("policy", policy)
     if policy.shape == (states,) and policy.dtype.kind in "iu":
-        if policy.min() < 0 or policy.max() >= actions:
-            raise ValueError(f"policy: actions in [0, {actions}) expected")
-        policy = np.eye(actions)[policy]
+        policy = np.eye(actions)[check_integers("policy", policy, (states,), actions)]
     rows = policy.shape == (states, actions) and (policy >= 0).all()
     if not rows or not np.allclose(policy.sum(axis=1), 1.0):
-        raise ValueError(f"policy: ({states},) integers or ({states}, {actions}) rows of sum 1")
+        allowed = f"({states},) integers or ({states}, {actions}) rows of sum 1"
+        raise ValueError(f"policy: {allowed} expected, got shape {policy.shape}")
     transition = np.einsum("sa,sat->st", policy, mdp.P)
     reward = (policy * mdp.R).sum(axis=1)
     # An absorbing state that pays nothing is worth nothing, with discount 1 too.
     live = np.flatnonzero((np.diag(transition) < 1.0 - 1e-15) | (reward != 0.0))
     value = np.zeros(states)
     system = np.eye(len(live)) - discount * transition[np.ix_(live, live)]
-    value[live] = np.linalg.solve(system, reward[live])
+    try:
+        value[live] = np.linalg.solve(system, reward[live])
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            f"policy: it need not end, so at {discount=} it has no value ({error})"
+        ) from error
     return value
 
 
-def _check_discount(discount: float) -> None:
-    if not 0.0 <= discount <= 1.0:
-        raise ValueError(f"discount={discount!r}: must lie in [0, 1]")
+def _check_tables(mdp: Tabular, discount: float) -> None:
+    check_number("discount", discount, 0.0, 1.0)
+    if not hasattr(mdp, "P") or not hasattr(mdp, "R"):
+        raise TypeError(f"mdp: tables P and R expected, got {type(mdp).__name__}")
+    states, actions = check_array("mdp.R", mdp.R, ("states", "actions")).shape
+    check_array("mdp.P", mdp.P, (states, actions, states))
 
 
 class TabularVectorEnv(VectorEnv):
@@ -144,6 +169,10 @@ class TabularVectorEnv(VectorEnv):
         num_envs: how many sessions run side by side.
         seed: of the draws.
         page_limit: pages after which a session is truncated; None: never.
+
+    Raises:
+        TypeError: mdp is no `FiniteMDP`.
+        ValueError: an argument is out of range, or an action is none of the table's.
     """
 
     metadata: dict[str, Any] = {
@@ -154,10 +183,10 @@ class TabularVectorEnv(VectorEnv):
     def __init__(
         self, mdp: FiniteMDP, num_envs: int = 1, seed: int = 0, page_limit: int | None = None
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r}: must be at least 1")
-        if page_limit is not None and page_limit < 1:
-            raise ValueError(f"page_limit={page_limit!r}: None or at least 1 expected")
+        check_kind("mdp", mdp, FiniteMDP)
+        num_envs, seed = check_whole("num_envs", num_envs, 1, MANY), check_whole("seed", seed, 0)
+        if page_limit is not None:
+            page_limit = check_whole("page_limit", page_limit)
         self.mdp, self.num_envs, self.seed, self.page_limit = mdp, num_envs, seed, page_limit
         low, high = mdp.observations.min(axis=0), mdp.observations.max(axis=0)
         self.single_observation_space = gym.spaces.Box(low, high, dtype=np.float32)
@@ -182,7 +211,7 @@ class TabularVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start all sessions anew; a seed starts the draws from the beginning."""
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
+            self._rng = np.random.default_rng(check_whole("seed", seed, 0))
         self.state = self._first_states(self.num_envs)
         self.page = np.zeros(self.num_envs, np.int64)
         return self.mdp.observations[self.state], {"state": self.state.copy()}
@@ -191,7 +220,7 @@ class TabularVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One action, (num_envs,) integers, in every session."""
-        actions = check_actions(actions, self.num_envs, self.mdp.R.shape[1])
+        actions = check_integers("actions", actions, (self.num_envs,), self.mdp.R.shape[1])
         cumulative = self._cumulative[self.state, actions]
         cell = (cumulative <= self._rng.random(self.num_envs)[:, None]).sum(axis=1)
         event, successor = np.divmod(cell, len(self.mdp.start))

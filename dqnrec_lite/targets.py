@@ -6,9 +6,13 @@ NumPy is what the compiled training step runs.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+
+from dqnrec_lite.checks import check_array, check_flags, check_kind, check_number
 
 Array = Any  # a NumPy array or a TensorFlow tensor
 
@@ -32,16 +36,28 @@ def td_target(
 
     Returns:
         Target, (...) of the inputs' type.
+
+    Raises:
+        ValueError: of NumPy arrays and numbers: shapes differ (numbers stand for any shape), one is
+            not finite, terminated is neither 0 nor 1, or discount lies outside [0, 1].
     """
+    arrays = {"reward": reward, "terminated": terminated, "next_value": next_value, "steps": steps}
+    if all(isinstance(array, (np.ndarray, Real)) for array in arrays.values()):
+        shape = max((np.shape(array) for array in arrays.values()), key=len)
+        for name, array in arrays.items():
+            check_array(name, array, shape if np.ndim(array) else ())
+        check_flags("terminated", terminated)
+        check_number("discount", discount, 0.0, 1.0)
+    else:
+        for name, array in arrays.items():
+            check_kind(name, array, np.ndarray, Real, tf.Tensor, tf.Variable)
     return reward + discount**steps * (1.0 - terminated) * next_value
 
 
 def dqn_value(next_q_target: Array) -> Array:
     """DQN's v(s'): the target network's best value (Mnih et al., 2015). (..., A) -> (...)."""
-    if isinstance(next_q_target, np.ndarray):
+    if _is_numpy("next_q_target", next_q_target):
         return next_q_target.max(axis=-1)
-    import tensorflow as tf
-
     return tf.reduce_max(next_q_target, axis=-1)
 
 
@@ -50,10 +66,27 @@ def double_dqn_value(next_q_online: Array, next_q_target: Array) -> Array:
 
     van Hasselt, Guez & Silver (arXiv:1509.06461), equation 4. (..., A), (..., A) -> (...).
     """
-    if isinstance(next_q_target, np.ndarray):
+    numpy = _is_numpy("next_q_target", next_q_target)
+    if _is_numpy("next_q_online", next_q_online) and numpy:
+        if next_q_online.shape != next_q_target.shape:
+            raise ValueError(
+                f"next_q_online: shape {next_q_target.shape} of next_q_target expected, "
+                f"got {next_q_online.shape}"
+            )
         best = next_q_online.argmax(axis=-1)
         return np.take_along_axis(next_q_target, best[..., None], axis=-1)[..., 0]
-    import tensorflow as tf
-
     best = tf.argmax(next_q_online, axis=-1)
     return tf.gather(next_q_target, best, batch_dims=next_q_target.shape.rank - 1)
+
+
+def _is_numpy(name: str, q: Array) -> bool:
+    """Is q a NumPy array? Then it must hold values of actions; -inf rules an action out."""
+    check_kind(name, q, np.ndarray, tf.Tensor, tf.Variable)
+    if not isinstance(q, np.ndarray):
+        return False
+    if q.dtype.kind not in "fiu" or q.ndim == 0 or 0 in q.shape[-1:] or np.isnan(q).any():
+        raise ValueError(
+            f"{name}: (..., actions) numbers, none of them NaN, expected, got {q.dtype} of shape "
+            f"{q.shape}"
+        )
+    return True

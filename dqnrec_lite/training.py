@@ -8,7 +8,6 @@ interrupted run and in the uninterrupted one alike; so both end with the same bi
 from __future__ import annotations
 
 import os
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -17,6 +16,7 @@ import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
 from dqnrec_lite.checkpoint import Unfinished
+from dqnrec_lite.checks import check_path, check_whole
 from dqnrec_lite.curve import CurveWriter, LearningCurve
 from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.replay import NStepWindow
@@ -94,10 +94,11 @@ def _begin(
     agent: DQN, total_steps: int, checkpoint_every: int, num_envs: int, checkpoint_dir: Any
 ) -> Unfinished:
     """A new training call, or the unfinished one of a checkpoint."""
-    for name, value in [("total_steps", total_steps), ("checkpoint_every", checkpoint_every)]:
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}={value!r}: a whole number above 0 expected")
-    call, old = Unfinished(int(total_steps), int(checkpoint_every), num_envs), agent.unfinished
+    total_steps = check_whole("total_steps", total_steps)
+    checkpoint_every = check_whole("checkpoint_every", checkpoint_every)
+    if checkpoint_dir is not None:  # better now than after hours of training
+        check_path("checkpoint_dir", checkpoint_dir).mkdir(parents=True, exist_ok=True)
+    call, old = Unfinished(total_steps, checkpoint_every, num_envs), agent.unfinished
     if old is None:
         return call
     same = (call.total_steps, call.checkpoint_every) == (old.total_steps, old.checkpoint_every)

@@ -593,7 +593,7 @@ def test_observations_of_any_layout_and_number_type_are_taken_and_left_alone():
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
-        (np.zeros(4), r"\(batch, 4\) expected, got float64 of shape \(4,\)"),
+        (np.zeros(4), r"\(batch, 4\) numbers expected, got float64 of shape \(4,\)"),
         (np.zeros((2, 5)), r"shape \(2, 5\)"),
         (np.zeros((1, 2, 4)), r"shape \(1, 2, 4\)"),
         (np.zeros((2, 4), object), "got object"),

@@ -128,7 +128,7 @@ def test_a_policy_that_answers_something_else_is_refused(answer):
 
 
 def test_an_item_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"actions\[0\]=12"):
+    with pytest.raises(ValueError, match=r"policy\[0\]=12"):
         evaluate(lambda observations: np.full(4, 12), make_shop(4), 10)
 
 

@@ -1,5 +1,6 @@
 """Stored transitions never cross a reset, whatever the environment's way of starting anew."""
 
+from functools import partial
 from itertools import pairwise
 
 import gymnasium as gym
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from dqnrec_lite import DQN, DQNConfig, make_shop
+from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop
 from dqnrec_lite.replay import NStepWindow
 from dqnrec_lite.sessions import Sessions
 
@@ -15,68 +16,77 @@ LIMIT = 6  # steps
 
 
 class Counting(gym.Env):
-    """Shows (session, step). Action 1 ends the session; after LIMIT steps it is cut off.
+    """Shows (session, step, over, lane): what it shows last can be no other observation.
 
-    The reward is 10 * session + step of the observation acted on. With `reuse` every observation
-    is the same array, written over, as careless environments do.
+    Action 1 ends the session, and `over` is 1; after LIMIT steps it is cut off. The reward is
+    10 * session + step of the observation acted on. With `reuse` every observation is the same
+    array, written over, as careless environments do.
     """
 
-    observation_space = gym.spaces.Box(0, 1e6, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
+    observation_space = gym.spaces.Box(0, 1e6, (4,), np.float32)
+    action_space = gym.spaces.Discrete(6)
 
-    def __init__(self, reuse: bool = False):
-        self.session, self.step_number, self.reuse = -1, 0, reuse
-        self.array = np.zeros(2, np.float32)
+    def __init__(self, reuse: bool = False, lane: int = 0):
+        self.session, self.step_number, self.over = -1, 0, False
+        self.reuse, self.lane = reuse, lane
+        self.array = np.zeros(4, np.float32)
 
     def _show(self):
-        self.array[:] = self.session, self.step_number
+        self.array[:] = self.session, self.step_number, self.over, self.lane
         return self.array if self.reuse else self.array.copy()
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.session += 1
-        self.step_number = 0
+        self.step_number, self.over = 0, False
         return self._show(), {}
 
     def step(self, action):
         reward = 10.0 * self.session + self.step_number
         self.step_number += 1
-        terminated = bool(action == 1)
-        truncated = not terminated and self.step_number >= LIMIT
-        return self._show(), reward, terminated, truncated, {}
+        self.over = bool(action == 1)
+        truncated = not self.over and self.step_number >= LIMIT
+        return self._show(), reward, self.over, truncated, {}
 
 
-def synchronous(mode: AutoresetMode, copy: bool = True):
-    return SyncVectorEnv([Counting] * 3, copy=copy, autoreset_mode=mode)
-
-
+LANES = [partial(Counting, lane=lane) for lane in range(3)]
 MAKERS = {
-    "same step": lambda: synchronous(AutoresetMode.SAME_STEP),
-    "next step": lambda: synchronous(AutoresetMode.NEXT_STEP),
-    "disabled": lambda: synchronous(AutoresetMode.DISABLED),
-    "same step, no copies": lambda: synchronous(AutoresetMode.SAME_STEP, copy=False),
-    "next step, no copies": lambda: synchronous(AutoresetMode.NEXT_STEP, copy=False),
-    "disabled, no copies": lambda: synchronous(AutoresetMode.DISABLED, copy=False),
-    "asynchronous": lambda: AsyncVectorEnv([Counting] * 2, autoreset_mode="NextStep"),
+    f"{mode.name.lower()}, {kind.__name__[:-9].lower()}hronous{name}": partial(
+        kind, LANES, autoreset_mode=mode, **options
+    )
+    for mode in AutoresetMode
+    for kind, name, options in [
+        (SyncVectorEnv, "", {}),
+        (SyncVectorEnv, ", no copies", {"copy": False}),
+        (AsyncVectorEnv, "", {}),
+        (AsyncVectorEnv, ", no copies", {"copy": False}),
+        (AsyncVectorEnv, ", no shared memory", {"shared_memory": False}),
+    ]
+    if (mode, options) != (AutoresetMode.NEXT_STEP, {"shared_memory": False})
+}
+MAKERS |= {
     "single": Counting,
-    "single, one array for all": lambda: Counting(reuse=True),
+    "single, one array for all": partial(Counting, reuse=True),
     "single, wrapped": lambda: gym.wrappers.TimeLimit(Counting(), 4),
 }
 
 
 def check_transitions(observation, action, reward, successor, terminated, steps=1, discount=1.0):
     """Each transition by itself: it lies in one session, and is what the environment did."""
-    steps = np.broadcast_to(steps, len(action))
-    np.testing.assert_array_equal(successor[:, 0], observation[:, 0])
-    np.testing.assert_array_equal(successor[:, 1], observation[:, 1] + steps)
+    steps, terminated = np.broadcast_to(steps, len(action)), np.asarray(terminated, bool)
+    session, step, over, lane = observation.T
+    np.testing.assert_array_equal(successor[:, 0], session)
+    np.testing.assert_array_equal(successor[:, 1], step + steps)
+    np.testing.assert_array_equal(successor[:, 2], terminated)
+    np.testing.assert_array_equal(successor[:, 3], lane)
+    assert not over.any(), "acted on a final observation"
     for i in range(len(action)):
         k = np.arange(steps[i])
-        paid = (discount**k * (10 * observation[i, 0] + observation[i, 1] + k)).sum()
+        paid = (discount**k * (10 * session[i] + step[i] + k)).sum()
         assert reward[i] == pytest.approx(paid, rel=1e-5)
-    if (steps == 1).all():
-        np.testing.assert_array_equal(np.asarray(terminated, bool), action == 1)
-    else:
-        assert (steps[np.asarray(terminated, bool)] >= 1).all()
+    one = steps == 1
+    np.testing.assert_array_equal(terminated[one], action[one] == 1)
+    assert (action[~one] != 1).all(), "a session went on after its end"
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -101,19 +111,17 @@ def test_steps_never_cross_a_reset_and_the_last_successor_is_the_true_one(name):
     assert rows[4].sum() > 10, "no session ended"
     # every lane: each session whole, one after the other, from its first step
     for lane in range(sessions.num_envs):
-        acted = [tuple(o[lane]) for o, v in zip(seen, valid, strict=True) if v[lane]]
+        acted = [tuple(o[lane, :2]) for o, v in zip(seen, valid, strict=True) if v[lane]]
         for before, after in pairwise(acted):
             grown = after == (before[0], before[1] + 1)
             assert grown or after == (before[0] + 1, 0)
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
-@pytest.mark.parametrize("name", ["same step", "next step", "disabled", "single"])
-def test_what_an_agent_stores_never_crosses_a_reset(name, n_step):
-    envs = MAKERS[name]()
+def counting_agent(n_step: int) -> DQN:
+    """It acts at random, and remembers all."""
     config = DQNConfig(
-        buffer_size=400,
-        learning_starts=400,
+        buffer_size=500,
+        learning_starts=500,
         batch_size=8,
         n_step=n_step,
         discount=0.9,
@@ -121,12 +129,67 @@ def test_what_an_agent_stores_never_crosses_a_reset(name, n_step):
         updates_per_transition=0.0,
         hidden_sizes=(),
     )
-    agent = DQN(Counting.observation_space, Counting.action_space, config)
-    agent.learn(envs, 300)
-    stored = [a[: len(agent.replay)] for a in agent.replay.data]
+    return DQN(Counting.observation_space, Counting.action_space, config)
+
+
+def check_memory(agent: DQN, limit: int) -> None:
+    """All that the agent has seen is stored, each step once, and none across a reset."""
+    observation, *_, steps = stored = [a[: len(agent.replay)] for a in agent.replay.data]
     check_transitions(*stored, discount=0.9)
-    assert agent.transitions - 3 * (n_step - 1) <= len(agent.replay) <= agent.transitions
-    assert stored[4].sum() > 10
+    assert len(agent.replay) == agent.transitions
+    session, step, _, lane = observation.T
+    assert len(set(zip(lane, session, step, strict=True))) == len(step)
+    ended, cut = stored[4] == 1, (stored[4] == 0) & (stored[3][:, 1] == limit)
+    assert ended.sum() > 10
+    assert cut.sum() > 10
+    # Shorter ones than n_step end with their session, or where the sessions were given up.
+    given_up = (steps < agent.config.n_step) & ~ended & ~cut
+    assert given_up.sum() <= 3 * (agent.config.n_step - 1) * 5
+
+
+@pytest.mark.parametrize("every", [None, 90])
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_an_agent_stores_never_crosses_a_reset_nor_a_checkpoint(name, n_step, every, tmp_path):
+    agent, limit = counting_agent(n_step), 4 if "wrapped" in name else LIMIT
+    envs = MAKERS[name]()
+    if every is None:
+        agent.learn(envs, 400)
+        envs.close()
+        check_memory(agent, limit)
+        return
+    agent.learn(envs, 400, checkpoint_dir=tmp_path, checkpoint_every=every)
+    envs.close()
+    check_memory(agent, limit)
+    check_memory(DQN.load(tmp_path), limit)
+    killed = DQN.load(tmp_path, previous=True)  # as after 360 transitions
+    assert 360 <= killed.unfinished.done < 400
+    check_memory(killed, limit)
+    fresh = MAKERS[name]()
+    killed.learn(fresh, 400, checkpoint_dir=tmp_path, checkpoint_every=every)
+    fresh.close()
+    assert len(killed.replay) == killed.transitions >= 400
+    check_transitions(*[a[: len(killed.replay)] for a in killed.replay.data], discount=0.9)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_score_is_the_same_whatever_the_way_of_starting_anew(name):
+    """Session i of lane l ends in step (2 i + l) % 8, or is cut off before."""
+
+    def policy(observation):
+        session, step, _, lane = observation.T
+        return ((2 * session + lane) % 8 == step).astype(np.int64)
+
+    envs = MAKERS[name]()
+    score = evaluate(policy, envs, 20)
+    envs.close()
+    lanes, limit = (1 if "single" in name else 3), 4 if "wrapped" in name else LIMIT
+    session, lane = np.divmod(np.arange(20), lanes)
+    lengths = np.minimum((2 * session + lane) % 8 + 1, limit)
+    np.testing.assert_array_equal(score.lengths, lengths)
+    np.testing.assert_array_equal(
+        score.returns, 10 * session * lengths + lengths * (lengths - 1) // 2
+    )
 
 
 def test_the_shops_last_successor_is_the_final_observation_not_the_next_customers():
@@ -204,3 +267,11 @@ def test_spaces_that_a_dqn_cannot_use_are_refused_by_name(observation_space, act
 def test_something_else_than_an_environment_is_refused():
     with pytest.raises(TypeError, match="got list"):
         Sessions([Counting()])
+
+
+def test_the_one_way_of_starting_anew_that_cannot_be_relied_on_is_refused():
+    """Its workers, once reset after an end, take the next step for a reset (Gymnasium 1.4)."""
+    envs = AsyncVectorEnv(LANES, shared_memory=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+    with pytest.raises(ValueError, match="shared_memory=True or another mode expected"):
+        counting_agent(1).learn(envs, 100)
+    envs.close()
