@@ -625,7 +625,7 @@ CASES: dict[str, Case] = {
     ),
     "td_target": Case(
         targets.td_target, TARGET,
-        {**{name: not_array(array, any_shape=True) | st.sampled_from([np.ones(2), np.ones((3, 1))])
+        {**{name: not_array(array, any_shape=True) | st.sampled_from([np.ones(2), np.ones((3, 2))])
             for name, array in TARGET.items() if name != "discount"},
          "discount": not_number(0.0, 1.0)},
         named={name: "reward|terminated|next_value|steps" for name in TARGET if name != "discount"},
