@@ -188,9 +188,8 @@ def _check_curve(curve: LearningCurve) -> None:
     if rows == (0,):
         raise ValueError("curve: at least one row expected, got none")
     for name, column in curve._asdict().items():  # NaN stands where nothing was measured
-        if (
-            not isinstance(column, np.ndarray)
-            or column.shape != rows
-            or column.dtype.kind not in "fiu"
-        ):
-            raise ValueError(f"curve.{name}: {rows} numbers expected, got {np.shape(column)}")
+        came = f"{column.dtype} of shape {column.shape}" if isinstance(column, np.ndarray) else None
+        if came is None or column.shape != rows or column.dtype.kind not in "fiu":
+            raise ValueError(
+                f"curve.{name}: {rows} numbers expected, got {came or type(column).__name__}"
+            )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dqnrec_lite.checks import check_array, check_flags, check_kind, check_number
+from dqnrec_lite.checks import check_array, check_flags, check_kind, check_number, check_shapes
 
 Array = Any  # a NumPy array or a TensorFlow tensor
 
@@ -38,14 +38,14 @@ def td_target(
         Target, (...) of the inputs' type.
 
     Raises:
-        ValueError: of NumPy arrays and numbers: shapes differ (numbers stand for any shape), one is
-            not finite, terminated is neither 0 nor 1, or discount lies outside [0, 1].
+        ValueError: of NumPy arrays and numbers: NumPy cannot broadcast the shapes, one is not
+            finite, terminated is neither 0 nor 1, or discount lies outside [0, 1].
     """
     arrays = {"reward": reward, "terminated": terminated, "next_value": next_value, "steps": steps}
     if all(isinstance(array, (np.ndarray, Real)) for array in arrays.values()):
-        shape = max((np.shape(array) for array in arrays.values()), key=len)
         for name, array in arrays.items():
-            check_array(name, array, shape if np.ndim(array) else ())
+            check_array(name, array)
+        check_shapes(**arrays)
         check_flags("terminated", terminated)
         check_number("discount", discount, 0.0, 1.0)
     else:
