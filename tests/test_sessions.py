@@ -138,7 +138,10 @@ def check_memory(agent: DQN, limit: int) -> None:
     check_transitions(*stored, discount=0.9)
     assert len(agent.replay) == agent.transitions
     session, step, _, lane = observation.T
-    assert len(set(zip(lane, session, step, strict=True))) == len(step)
+    acted = set(zip(lane, session, step, strict=True))
+    assert len(acted) == len(step), "a step is stored twice"
+    before = {(lane, session, step - 1) for lane, session, step in acted if step > 0}
+    assert before <= acted, "a session's first steps are missing"
     ended, cut = stored[4] == 1, (stored[4] == 0) & (stored[3][:, 1] == limit)
     assert ended.sum() > 10
     assert cut.sum() > 10
