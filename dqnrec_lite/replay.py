@@ -90,10 +90,17 @@ class ReplayBuffer:
         check_flags("terminated", batch.terminated)
         if count and np.min(batch.steps) < 1:
             raise ValueError(f"steps: at least 1 expected, got {np.min(batch.steps)}")
-        where = (self.position + np.arange(count)) % self.capacity
+        self._add(batch)
+
+    def _add(self, batch: Batch) -> None:
+        """`add` without the checks: for transitions that are known to be right."""
+        count = len(batch.action)
+        start, until_end = self.position, min(count, self.capacity - self.position)
         for array, kept in zip(batch, self.data, strict=True):
-            kept[where] = array
-        self.position = (self.position + count) % self.capacity
+            kept[start : start + until_end] = array[:until_end]
+            if until_end < count:  # the rest goes to the beginning of the ring
+                kept[: count - until_end] = array[until_end:]
+        self.position = (start + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
 
     def sample(self, shape: int | tuple[int, ...], rng: np.random.Generator) -> Batch:
@@ -159,11 +166,22 @@ class NStepWindow:
         check_array("next_observation", step.next_observation, (count, size))
         for name in ("terminated", "truncated", "valid"):
             check_array(name, getattr(step, name), (count,), "b")
+        # The caller may write over his own arrays afterwards.
+        return self._push(np.array(observation), np.array(action), Step(*map(np.array, step)))
+
+    def _push(self, observation: np.ndarray, action: np.ndarray, step: Step) -> Batch:
+        """`push` without the checks, of arrays that nobody writes to."""
+        if self.n_step == 1:  # complete at once
+            steps = np.ones(len(action))
+            batch = Batch(
+                observation, action, step.reward, step.next_observation, step.terminated, steps
+            )
+            return batch if step.valid.all() else Batch(*(column[step.valid] for column in batch))
         fresh = {
-            "observation": np.array(observation),  # the caller may write over his own
-            "action": np.array(action),
-            "reward": np.zeros(count),
-            "steps": np.zeros(count),
+            "observation": observation,
+            "action": action,
+            "reward": np.zeros(len(action)),
+            "steps": np.zeros(len(action)),
             "open": step.valid.copy(),
         }
         self._pending.append(fresh)

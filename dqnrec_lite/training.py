@@ -49,7 +49,7 @@ def train(
             observation = sessions.observations
             action = agent._explore(observation, epsilon)
             step = sessions.step(action)
-            agent.replay.add(window.push(observation, action, step))
+            agent.replay._add(window._push(observation, action, step))  # Sessions has checked them
             new = int(step.valid.sum())
             done, agent.transitions = done + new, agent.transitions + new
             curve.session_step(observation, step)
