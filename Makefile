@@ -2,13 +2,19 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks bench experiments verify lint lock vendor clean setup check html
+.PHONY: help book test test-numerics test-oldest audit lab notebooks bench experiments verify lint lock vendor
+.PHONY: clean setup check html
 
 PY := .venv/bin/python
 MATHJAX := 3.2.2
 UV := 0.13.9
+PIP_AUDIT := 2.10.1
+# Who tells of vulnerabilities: make audit SERVICE=osv where a mirror of PyPI has no advisories.
+SERVICE := pypi
 # Chapters to re-execute: make notebooks NOTEBOOKS="00_quickstart 02_shop_as_mdp". Empty: all.
 NOTEBOOKS :=
+# Some of the numeric variants: make test-numerics VARIANTS="default avx". Empty: all.
+VARIANTS :=
 # Studies to run: make experiments STUDIES="shop epsilon". Empty: all.
 STUDIES :=
 
@@ -19,7 +25,7 @@ export PYTHONHASHSEED := 0
 unexport MPLBACKEND
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
 
 book: html ## Build the book from the stored outputs, warnings as errors
 	@echo "The book is ready: file://$(CURDIR)/_build/html/index.html"
@@ -29,6 +35,24 @@ test: check ## Check everything: format, lint, types, book, tests, every noteboo
 	@$(MAKE) --no-print-directory html FRESH=--all
 	@echo "Passed: format, lint, types, and the book without a warning. Next: tests, and every cell run again."
 	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 $(wildcard tests notebooks)
+
+test-numerics: setup ## Every notebook cell again as other processors compute (some: NOTEBOOKS=, VARIANTS=)
+	@$(PY) tools/numerics.py --notebooks $(NOTEBOOKS) --variants $(VARIANTS)
+
+# Left out: what needs the built book, a browser, or the notebooks' kernel.
+test-oldest: export TQDM_DISABLE := 1
+test-oldest: setup ## Unit tests with the lowest versions that requirements.txt allows, on Python 3.11
+	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
+	@$(PY) -m uv venv --quiet --clear --python 3.11 .venv-oldest
+	@$(PY) -m uv pip install --python .venv-oldest --resolution lowest-direct --requirement requirements.txt
+	@$(PY) -m uv pip install --python .venv-oldest --quiet --no-deps --no-build-isolation --editable .
+	@.venv-oldest/bin/python -m pytest $(filter-out tests/test_book.py tests/test_browser.py \
+		tests/test_notebooks.py, $(wildcard tests/test_*.py))
+
+audit: setup ## Known vulnerabilities of the versions in requirements.lock
+	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
+	@$(PY) -m uv tool run --quiet --from pip-audit==$(PIP_AUDIT) pip-audit --strict --disable-pip \
+		--requirement requirements.lock --vulnerability-service $(SERVICE)
 
 lab: setup ## Open the notebooks in JupyterLab
 	@echo "JupyterLab opens in your browser; Ctrl+C here ends it."
@@ -72,7 +96,7 @@ vendor: ## Fetch the stored copy of MathJax again (needs npm)
 	@echo "book/_static/vendor/mathjax holds MathJax $(MATHJAX)."
 
 clean: ## Remove everything that make has made, .venv too
-	@rm -rf _build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf _build .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
 	@echo "Clean: what make had made is gone."
 

@@ -48,9 +48,13 @@ class Sessions:
         spaces = env.single_observation_space, env.single_action_space
         self.observation_size, self.num_actions = check_spaces(*spaces)
         self.env: VectorEnv = env
-        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        inner = env.unwrapped
+        # Gymnasium's own vectors come first: below 1.4, all that are made of one environment class
+        # share their metadata, which then names the mode of the one made last.
+        said = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        mode = getattr(inner, "autoreset_mode", said)
         self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
-        inner, next_step = env.unwrapped, self.mode == AutoresetMode.NEXT_STEP
+        next_step = self.mode == AutoresetMode.NEXT_STEP
         if next_step and isinstance(inner, AsyncVectorEnv) and not inner.shared_memory:
             raise ValueError(  # its workers take the step after a reset for another reset
                 "env: AsyncVectorEnv(shared_memory=False) with next-step autoreset loses a session "

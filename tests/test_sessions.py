@@ -278,3 +278,11 @@ def test_the_one_way_of_starting_anew_that_cannot_be_relied_on_is_refused():
     with pytest.raises(ValueError, match="shared_memory=True or another mode expected"):
         counting_agent(1).learn(envs, 100)
     envs.close()
+
+
+def test_the_mode_is_the_vectors_own_though_gymnasium_below_1_4_shares_the_metadata_of_a_class():
+    envs = SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.SAME_STEP)
+    SyncVectorEnv([Counting], autoreset_mode=AutoresetMode.DISABLED)
+    assert Sessions(envs).mode == AutoresetMode.SAME_STEP
+    envs.metadata["autoreset_mode"] = AutoresetMode.NEXT_STEP  # as another made later would
+    assert Sessions(envs).mode == AutoresetMode.SAME_STEP
