@@ -43,7 +43,7 @@ def experiment_rows(study: str, method: str | None = None) -> list[Row]:
     `LearningCurve`, to four digits, None where nothing was measured.
 
     Args:
-        study: "shop", "epsilon" or "pocket".
+        study: "shop", "epsilon", "pocket" or "loss".
         method: one of `STUDIES[study]`; None: all.
 
     Raises:
