@@ -46,7 +46,8 @@ class DQNConfig:
         target_tau: None for hard copies; else the target moves by this share each gradient step.
         epsilon_start, epsilon_end: exploration at the start, and from `epsilon_fraction` on.
         epsilon_fraction: share of a training call over which epsilon falls linearly.
-        loss: "huber" (delta 1) or "mse", on the chosen action's value.
+        loss: "huber" (delta 1) or "mse", on the chosen action's value. Huber's values can run away
+            where TD errors stay above 1, for it then counts transitions (chapter 6).
         double: Double DQN's target (arXiv:1509.06461).
         dueling: dueling network (arXiv:1511.06581).
         n_step: rewards summed before bootstrapping (Sutton & Barto, section 7.1).
