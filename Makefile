@@ -2,10 +2,11 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-numerics test-oldest audit lab notebooks bench experiments verify lint lock vendor
-.PHONY: clean setup check html
+.PHONY: help book test test-numerics test-oldest audit lab notebooks bench bench-peers
+.PHONY: experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
+PEERS_PY := .venv-peers/bin/python
 MATHJAX := 3.2.2
 UV := 0.13.9
 PIP_AUDIT := 2.10.1
@@ -17,6 +18,8 @@ NOTEBOOKS :=
 VARIANTS :=
 # Studies to run: make experiments STUDIES="shop epsilon". Empty: all.
 STUDIES :=
+# What to compare with other libraries: make bench-peers PEERS=speed. Empty: speed and tasks.
+PEERS :=
 
 # TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -62,9 +65,14 @@ notebooks: export TQDM_DISABLE := 1
 notebooks: setup ## Run all notebooks again and store their outputs (or some: NOTEBOOKS="00_quickstart")
 	@$(PY) tools/notebooks.py $(NOTEBOOKS)
 
-bench: setup ## Measure the simulator's speed on this machine
-	@$(PY) tests/benchmarks/bench_shop.py
+bench: setup ## Measure simulator, encoding, acting, updating, training beside NumPy's floor (3 min)
+	@$(PY) tests/benchmarks/bench.py
 	@echo "Benchmarks done."
+
+bench-peers: setup ## Compare with other DQNs, in an environment of their own (or PEERS=speed, PEERS=tasks)
+	@PY=$(PY) sh tests/benchmarks/setup_peers.sh
+	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
+	@echo "Compared with the peers."
 
 experiments: setup ## Make the long studies' figures again (half an hour; Ctrl+C stops, again goes on)
 	@$(PY) -m dqnrec_lite.experiments $(STUDIES)
@@ -96,7 +104,7 @@ vendor: ## Fetch the stored copy of MathJax again (needs npm)
 	@echo "book/_static/vendor/mathjax holds MathJax $(MATHJAX)."
 
 clean: ## Remove everything that make has made, .venv too
-	@rm -rf _build .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf _build .venv .venv-oldest .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
 	@echo "Clean: what make had made is gone."
 
@@ -109,6 +117,14 @@ check: setup
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy dqnrec_lite
+
+peers-speed:
+	@$(PEERS_PY) tests/benchmarks/peers_speed.py
+
+peers-tasks:
+	@if [ -f tests/benchmarks/peers_sb3.py ]; then \
+		PYTHONPATH=. $(PEERS_PY) tests/benchmarks/peers_sb3.py book/data/peers_tasks.jsonl; \
+	else echo "There is no comparison on the standard tasks yet."; fi
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.
 html: setup

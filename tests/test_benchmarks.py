@@ -1,0 +1,180 @@
+"""The measuring scripts in `tests/benchmarks/`: their arithmetic, their form, their complaints."""
+
+import json
+import sys
+
+import bench
+import floor
+import keras
+import numpy as np
+import peers_loops
+import peers_speed
+import pytest
+import tensorflow as tf
+from measuring import in_turn, write
+
+from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
+
+SIZES = [4, 12, 8, 3]
+
+
+def keras_copy(layers: floor.Layers) -> keras.Model:
+    *hidden, head = [kernel.shape[1] for kernel, _ in layers]
+    network = keras.Sequential(
+        [keras.Input((SIZES[0],))]
+        + [keras.layers.Dense(units, activation="relu") for units in hidden]
+        + [keras.layers.Dense(head)]
+    )
+    network.set_weights([array for layer in layers for array in layer])
+    return network
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_floor_computes_the_gradient_that_keras_computes(double: bool) -> None:
+    online, target = floor.random_layers(SIZES, seed=1), floor.random_layers(SIZES, seed=2)
+    batch = floor.random_minibatch(64, SIZES, seed=3)
+    found = floor.gradient(online, target, batch, 0.9, double)
+
+    network, frozen = keras_copy(online), keras_copy(target)
+    next_q = frozen(batch.next_observation)
+    value = double_dqn_value(network(batch.next_observation), next_q) if double else None
+    goal = td_target(
+        batch.reward, batch.terminated, dqn_value(next_q) if value is None else value, 0.9
+    )
+    with tf.GradientTape() as tape:
+        q = tf.gather(network(batch.observation), batch.action, batch_dims=1)
+        loss = tf.reduce_mean(0.5 * (goal - q) ** 2)
+    expected = tape.gradient(loss, network.trainable_variables)
+    assert len(found) == len(expected) == 6
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_double_and_plain_floor_differ() -> None:
+    """Otherwise the test above could not tell which one it checks."""
+    online, target = floor.random_layers(SIZES, seed=1), floor.random_layers(SIZES, seed=2)
+    batch = floor.random_minibatch(64, SIZES, seed=3)
+    plain, double = (floor.gradient(online, target, batch, 0.9, d) for d in (False, True))
+    assert not np.allclose(plain[-1], double[-1])
+
+
+@pytest.mark.parametrize(("double", "passes"), [(False, 2), (True, 3)])
+def test_products_are_those_of_the_passes(
+    double: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    monkeypatch.setattr(
+        floor.np, "matmul", lambda a, b, out: shapes.append((a.shape, b.shape, out.shape))
+    )
+    floor.products(SIZES, 5, double)()
+    forward = [((5, i), (i, o), (5, o)) for i, o in [(4, 12), (12, 8), (8, 3)]]
+    assert shapes[: 3 * passes] == forward * passes
+    backward = shapes[3 * passes :]
+    assert [out for _, _, out in backward] == [(8, 3), (5, 8), (12, 8), (5, 12), (4, 12)]
+
+
+def test_rounds_alternate_and_the_first_is_dropped() -> None:
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) or 10 for name in "ab"}
+    rates = in_turn(works, rounds=2)
+    assert "".join(order) == "ababab"
+    assert [len(found) for found in rates.values()] == [2, 2]
+
+
+def test_written_file_says_when_and_on_what(tmp_path) -> None:
+    write(tmp_path / "new" / "bench.json", {"rows": [1]})
+    content = json.loads((tmp_path / "new" / "bench.json").read_text())
+    assert list(content) == ["date", "machine", "rows"]
+    assert set(content["machine"]) == {"processor", "cores", "system", "python"}
+
+
+def test_share_of_the_floor() -> None:
+    def row(group: str, name: str, median: float, **more: float) -> dict:
+        unit = {"unit": "x/s", "low": median, "high": median}
+        return {"group": group, "name": name, "median": median, **unit, **more}
+
+    rows = [
+        row("updating, T, batch 128", "DQN", 30.0),
+        row("updating, T, batch 128", "DQN: NumPy floor", 60.0),
+        row("DQN.learn, T, 8 sessions", "DQN", 400.0, updates_per_transition=0.05),
+    ]
+    bench.with_floor(rows)
+    assert [row.get("share") for row in rows] == [0.5, None, pytest.approx(1 / 3)]
+    assert "33% of the NumPy floor" in bench.table(rows)
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_loop_makes_one_gradient_step_for_each_transition(num_envs: int) -> None:
+    updates, syncs, acted = [], [], []
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        acted.append(observation.shape)
+        return np.zeros(len(observation), int)
+
+    clock = peers_loops.loop(
+        act, updates.append, lambda: syncs.append(1), num_envs, 700, 0, 128, 100
+    )
+    assert 0 <= clock.done - 928 < num_envs
+    assert abs(len(updates) - 800) < num_envs
+    assert len(syncs) == len(updates) // peers_loops.SYNC_EVERY == 1
+    assert set(acted) == {(num_envs, 4)}
+    assert clock.begun_at - 228 < num_envs
+    assert clock.session_length < 15  # one push for ever: the pole falls
+    batch = updates[-1]
+    assert batch.observation.shape == (peers_loops.BATCH, 4)
+    # CartPole falls beyond 0.2095 rad or 2.4 units, and nowhere else: no row crosses a restart.
+    fallen = (abs(batch.next_observation) > [2.4, np.inf, 0.2094, np.inf]).any(axis=1)
+    np.testing.assert_array_equal(fallen, batch.terminated.astype(bool))
+    assert 0 < fallen.sum() < peers_loops.BATCH
+    assert (abs(batch.observation) < [2.41, np.inf, 0.2096, np.inf]).all()
+
+
+def rows_of_two_rounds() -> list[dict]:
+    rates = {("ours", 8): (300, 200), ("slow", 1): (10, 10), ("slow", 8): (30, 10)}
+    rows = [
+        {"name": name, "num_envs": num_envs, "round": number, "rate": rate}
+        for number in (0, 1)
+        for (name, num_envs), found in rates.items()
+        for rate in [float(found[number])]
+    ]
+    return [*rows, {"name": "gone", "num_envs": 1, "round": 0, "missing": "gone"}]
+
+
+def test_peers_are_compared_within_a_round_and_at_their_best() -> None:
+    slow, ours = peers_speed.summary(rows_of_two_rounds())
+    assert (slow["name"], slow["num_envs"]) == ("slow", 8)
+    assert slow["times_slower"] == {"median": 15.0, "low": 10.0, "high": 20.0}
+    assert ours["times_slower"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    assert peers_speed.missing(rows_of_two_rounds()) == ["gone"]
+
+
+def test_stored_peers_have_the_form_that_the_book_reads(tmp_path, capsys) -> None:
+    path, picture = tmp_path / "peers.json", tmp_path / "peers.png"
+    peers_speed.store(rows_of_two_rounds(), path, picture)
+    content = json.loads(path.read_text())
+    wanted = {"date", "machine", "versions", "settings", "missing", "summary", "rows"}
+    assert set(content) == wanted
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "15.00 (10.00 to 20.00)" in printed
+    assert "gone" in printed
+    if peers_speed.RESULT.exists():
+        stored = json.loads(peers_speed.RESULT.read_text())
+        assert set(stored) == wanted
+        assert stored["summary"] == peers_speed.summary(stored["rows"])
+
+
+def test_a_missing_library_is_said_and_a_failure_is_no_result(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert peers_speed.run_one("torch_loop", 1, 10, 0) == {"missing": "torch"}
+    broken = peers_speed.Contestant("broken", "no_such_function", 1, 10, ())
+    with pytest.raises(RuntimeError, match="broken failed"):
+        peers_speed.measure(broken, 0)
+
+
+def test_a_contestant_that_does_not_learn_is_no_result(monkeypatch) -> None:
+    found = {"rate": 1.0, "timed": 5000, "session_length": 22.0}
+    monkeypatch.setattr(peers_speed, "measure", lambda contestant, seed: found)
+    with pytest.raises(RuntimeError, match="does not learn"):
+        peers_speed.one_round(0)
