@@ -2,16 +2,19 @@
 
 import json
 import sys
+import time
+from dataclasses import replace
 
 import bench
 import floor
+import gymnasium as gym
 import keras
 import numpy as np
 import peers_loops
 import peers_speed
 import pytest
 import tensorflow as tf
-from measuring import in_turn, write
+from measuring import in_turn, timed, write
 
 from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
 
@@ -76,10 +79,23 @@ def test_products_are_those_of_the_passes(
 
 def test_rounds_alternate_and_the_first_is_dropped() -> None:
     order: list[str] = []
-    works = {name: lambda name=name: order.append(name) or 10 for name in "ab"}
-    rates = in_turn(works, rounds=2)
+
+    def work(name: str) -> dict[str, float]:
+        order.append(name)
+        return {name: float(len(order)), f"{name} too": 0.0}
+
+    rates = in_turn([lambda: work("a"), lambda: work("b")], rounds=2)
     assert "".join(order) == "ababab"
-    assert [len(found) for found in rates.values()] == [2, 2]
+    assert rates == {"a": [3.0, 5.0], "a too": [0.0] * 2, "b": [4.0, 6.0], "b too": [0.0] * 2}
+
+
+def test_timed_counts_calls_and_what_each_does() -> None:
+    calls = []
+    rate = timed(lambda: calls.append(time.sleep(0.01)), each=5, seconds=0.1)
+    assert 5 <= len(calls) <= 10
+    assert rate == pytest.approx(5 * len(calls) / 0.1, rel=0.3)
+    timed(lambda: calls.clear() or calls.append(None))
+    assert len(calls) == 1
 
 
 def test_written_file_says_when_and_on_what(tmp_path) -> None:
@@ -89,19 +105,38 @@ def test_written_file_says_when_and_on_what(tmp_path) -> None:
     assert set(content["machine"]) == {"processor", "cores", "system", "python"}
 
 
-def test_share_of_the_floor() -> None:
-    def row(group: str, name: str, median: float, **more: float) -> dict:
-        unit = {"unit": "x/s", "low": median, "high": median}
-        return {"group": group, "name": name, "median": median, **unit, **more}
+def test_the_floor_is_that_of_the_better_number_of_threads() -> None:
+    rates = {"f; 1": [3.0, 3.0, 3.0], "f; 2": [1.0, 9.0, 1.0], "g; 1": [1.0], "g; 2": [2.0]}
+    assert bench.best_threads(rates) == {"f": [3.0, 3.0, 3.0], "g": [2.0]}
 
-    rows = [
-        row("updating, T, batch 128", "DQN", 30.0),
-        row("updating, T, batch 128", "DQN: NumPy floor", 60.0),
-        row("DQN.learn, T, 8 sessions", "DQN", 400.0, updates_per_transition=0.05),
-    ]
-    bench.with_floor(rows)
-    assert [row.get("share") for row in rows] == [0.5, None, pytest.approx(1 / 3)]
-    assert "33% of the NumPy floor" in bench.table(rows)
+
+def test_training_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 4)
+    monkeypatch.setattr(bench, "UPDATES", 64)
+    monkeypatch.setattr(floor, "SECONDS", 0.001)
+    works: dict[str, float] = dict.fromkeys(floor.works([4, 8, 2], 128, 2), 50.0)
+    monkeypatch.setattr(floor, "rates", lambda *shape: works)
+    config = replace(bench.POLE, hidden_sizes=(8,), learning_starts=10, updates_per_transition=0.5)
+    envs = gym.make_vec("CartPole-v1", num_envs=2)
+    rows = {row["name"]: row for row in bench.training("pole", envs, config, steps=100)}
+    kinds = {"updating, DQN", "updating, Double DQN", "learn, DQN", "learn, Double DQN"}
+    assert set(rows) == kinds | set(works) | {"acting, DQN.predict"}
+    for name, row in rows.items():
+        assert len(row["runs"]) == 2
+        assert row["low"] <= row["median"] <= row["high"]
+        assert ("share_of_floor" in row) == (name not in works)
+        assert ("compile_seconds" in row) == name.startswith("updating")
+    row = rows["learn, DQN"]
+    assert row["share_of_floor"] == pytest.approx(row["median"] * 0.5 / 50)
+    row = rows["updating, DQN"]
+    assert row["share_of_floor"] == pytest.approx(row["median"] / 50)
+    assert f"{row['median'] / 50:.0%} of the NumPy floor" in bench.table(list(rows.values()))
+
+
+def test_floor_prints_its_rates() -> None:
+    rates = floor.rates([4, 8, 2], 16, 2, threads=1)
+    assert set(rates) == set(floor.works([4, 8, 2], 16, 2))
+    assert min(rates.values()) > 0
 
 
 @pytest.mark.parametrize("num_envs", [1, 8])

@@ -1,8 +1,9 @@
 """Speed of the package on this machine, beside the floor that NumPy and BLAS set (`make bench`).
 
 A table on the screen, and the same as JSON in `_build/bench/bench.json`. What belongs together is
-measured in turn. The first round warms up and compiles; it counts nowhere. An error if the Shop
-makes less than a million pages a second on one core.
+measured in turn. The first round warms up and compiles; it counts nowhere. The floor has as many
+BLAS threads as serve it best, one or all. An error if the Shop makes less than a million pages a
+second on one core.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,13 +23,14 @@ import floor
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
-from measuring import ROOT, in_turn, machine, spread, versions, write
+from measuring import ROOT, in_turn, machine, spread, timed, versions, write
 
 from dqnrec_lite import DQN, DQNConfig, make_shop
 from dqnrec_lite.encoding import HistoryEncoder
 from dqnrec_lite.replay import Batch
 
 ROUNDS = 7
+UPDATES = 2_048  # timed at once
 REQUIRED = 1_000_000  # pages a second of the Shop, one core
 POLE = DQNConfig(
     seed=0,
@@ -42,11 +45,6 @@ SHOP = DQNConfig(seed=0)
 Row = dict[str, Any]
 
 
-def shapes(agent: DQN) -> list[int]:
-    """Units of each layer, observation and actions included."""
-    return [agent.observation_size, *agent.config.hidden_sizes, agent.num_actions]
-
-
 def agent_for(envs: VectorEnv, config: DQNConfig) -> DQN:
     return DQN(envs.single_observation_space, envs.single_action_space, config)
 
@@ -56,17 +54,6 @@ def rows_of(group: str, unit: str, rates: dict[str, list[float]], **extra: Any) 
         {"group": group, "name": name, "unit": unit, **spread(found), "runs": found, **extra}
         for name, found in rates.items()
     ]
-
-
-def repeat(work: Callable[[], object], times: int, each: int = 1) -> Callable[[], int]:
-    """`work` many times, as `in_turn` wants it; one does `each` things."""
-
-    def run() -> int:
-        for _ in range(times):
-            work()
-        return times * each
-
-    return run
 
 
 def simulator(sessions: int = 1024, steps: int = 400) -> list[Row]:
@@ -80,19 +67,18 @@ def simulator(sessions: int = 1024, steps: int = 400) -> list[Row]:
     shop.reset(seed=0)
     pole.reset(seed=0)
 
-    def each_step(work: Callable[[int], object]) -> Callable[[], int]:
-        def run() -> int:
+    def each_step(name: str, step: Callable[[int], object]) -> Callable[[], dict[str, float]]:
+        def run() -> None:
             for number in range(steps):
-                work(number)
-            return steps * sessions
+                step(number)
 
-        return run
+        return lambda: {name: timed(run, each=steps * sessions)}
 
-    works = {
-        "Shop": each_step(lambda i: shop.step(items[i])),
-        "the encoder alone": each_step(lambda i: encoder.update(items[i], events[i])),
-        "CartPole-v1, Gymnasium": each_step(lambda i: pole.step(pushes[i])),
-    }
+    works = [
+        each_step("Shop", lambda i: shop.step(items[i])),
+        each_step("the encoder alone", lambda i: encoder.update(items[i], events[i])),
+        each_step("CartPole-v1, Gymnasium", lambda i: pole.step(pushes[i])),
+    ]
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     if cores:
         os.sched_setaffinity(0, {min(cores)})
@@ -102,56 +88,84 @@ def simulator(sessions: int = 1024, steps: int = 400) -> list[Row]:
     return rows_of(f"simulator, {sessions:,} sessions, one core", "transitions/s", rates)
 
 
-def acting(task: str, envs: VectorEnv, config: DQNConfig, times: int = 500) -> list[Row]:
-    """Greedy actions for one observation of every session."""
-    agent = agent_for(envs, config)
+def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[Row]:
+    """Acting, updating and `learn` as a whole, and the floor, in turn.
+
+    Updating is `learn` with so many gradient steps to a transition that nothing else matters.
+    `learn` as a whole is timed from its second call on: replay is filled, everything compiled.
+    """
+    configs = {"Double DQN": config, "DQN": replace(config, double=False)}
+    agents = {name: agent_for(envs, settings) for name, settings in configs.items()}
+    share = UPDATES / envs.num_envs
+    updating = {
+        name: agent_for(envs, replace(settings, learning_starts=1, updates_per_transition=share))
+        for name, settings in configs.items()
+    }
     observations, _ = envs.reset(seed=0)
-    layers = floor.random_layers(shapes(agent), seed=0)
-    kernels = [kernel for kernel, _ in layers]
-    inputs = [np.ones((envs.num_envs, len(kernel)), np.float32) for kernel in kernels]
-
-    def products() -> None:
-        for array, kernel in zip(inputs, kernels, strict=True):
-            np.matmul(array, kernel)
-
-    works = {
-        "DQN.predict": partial(agent.predict, observations),
-        "NumPy floor": lambda: floor.forward(layers, observations)[-1].argmax(axis=1),
-        "BLAS products": products,
-    }
-    rates = in_turn({name: repeat(work, times) for name, work in works.items()}, ROUNDS)
-    return rows_of(f"acting, {task}, {envs.num_envs} observations", "calls/s", rates)
-
-
-def updating(task: str, envs: VectorEnv, config: DQNConfig, count: int = 2000) -> list[Row]:
-    """Gradient steps: `learn` with so many to each transition that nothing else matters."""
-    config = replace(config, learning_starts=1, updates_per_transition=count / envs.num_envs)
-    agents = {
-        "Double DQN": agent_for(envs, config),
-        "DQN": agent_for(envs, replace(config, double=False)),
-    }
-    sizes = shapes(agents["DQN"])
-    batch = floor.random_minibatch(config.batch_size, sizes, seed=0)
-    online, target = floor.random_layers(sizes, seed=0), floor.random_layers(sizes, seed=1)
-    works: dict[str, Callable[[], int]] = {}
-    first: dict[str, float] = {}
-    for name, agent in agents.items():
-        double = agent.config.double
+    sizes = [observations.shape[1], *config.hidden_sizes, agents["DQN"].num_actions]
+    compiling = {}
+    for name, agent in updating.items():
         fill(agent)
-        start = time.perf_counter()
-        made = updates(agent, envs)
-        first[name] = (time.perf_counter() - start) / made
-        works[name] = partial(updates, agent, envs)
-        bare = partial(floor.gradient, online, target, batch, config.discount, double)
-        works[f"{name}: NumPy floor"] = repeat(bare, count // 4)
-        blas = floor.products(sizes, config.batch_size, double)
-        works[f"{name}: BLAS products"] = repeat(blas, count // 4)
-    rates = in_turn(works, ROUNDS)
-    rows = rows_of(f"updating, {task}, batch {config.batch_size}", "updates/s", rates)
+        compiling[name] = [
+            1 / rate for rate in (update_rate(agent, envs), update_rate(agent, envs))
+        ]
+
+    def ours() -> dict[str, float]:
+        predict = partial(agents["DQN"].predict, observations)
+        found = {"acting, DQN.predict": timed(predict, seconds=floor.SECONDS)}
+        for name in configs:
+            found[f"updating, {name}"] = update_rate(updating[name], envs)
+            found[f"learn, {name}"] = learn_rate(agents[name], envs, steps)
+        return found
+
+    def floors() -> dict[str, float]:
+        found = {}
+        for threads in sorted({1, os.cpu_count() or 1}):
+            rates = floor.rates(sizes, config.batch_size, envs.num_envs, threads)
+            found |= {f"{name}; {threads}": rate for name, rate in rates.items()}
+        return found
+
+    rates = best_threads(in_turn([ours, floors], ROUNDS - 2))
+    shape = (
+        f"{envs.num_envs} sessions, layers {'-'.join(map(str, sizes))}, batch {config.batch_size}"
+    )
+    rows = rows_of(f"{task}: {shape}", "transitions/s", rates)
+    middle = {row["name"]: row["median"] for row in rows}
     for row in rows:
-        if row["name"] in first:
-            row["compile_seconds"] = count * (first[row["name"]] - 1 / row["median"])
+        kind, name = row["name"].split(", ", 1)
+        row["unit"] = {"acting": "calls/s", "learn": "transitions/s"}.get(kind, "updates/s")
+        if kind == "updating":
+            first, second = compiling[name]
+            row["compile_seconds"] = UPDATES * (first - second)
+        below = middle.get(f"{floor.NUMPY}, {'acting' if kind == 'acting' else name}")
+        if kind in ("acting", "updating", "learn"):
+            work = config.updates_per_transition if kind == "learn" else 1.0
+            row["share_of_floor"] = row["median"] * work / below
     return rows
+
+
+def best_threads(rates: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Of the rows "name; threads" the faster number of threads, as "name"."""
+    best: dict[str, list[float]] = {}
+    for name, found in rates.items():
+        short = name.split("; ")[0]
+        if short not in best or median(found) > median(best[short]):
+            best[short] = found
+    return best
+
+
+def update_rate(agent: DQN, envs: VectorEnv) -> float:
+    """Gradient steps a second: one step of all sessions, and the updates that it earns."""
+    before, start = agent.updates, time.perf_counter()
+    agent.learn(envs, total_steps=1, progress=False)
+    return (agent.updates - before) / (time.perf_counter() - start)
+
+
+def learn_rate(agent: DQN, envs: VectorEnv, steps: int) -> float:
+    """Transitions a second."""
+    before, start = agent.transitions, time.perf_counter()
+    agent.learn(envs, steps, progress=False)
+    return (agent.transitions - before) / (time.perf_counter() - start)
 
 
 def fill(agent: DQN) -> None:
@@ -170,81 +184,36 @@ def fill(agent: DQN) -> None:
     )
 
 
-def updates(agent: DQN, envs: VectorEnv) -> int:
-    """One step of all sessions, and the gradient steps that it earns."""
-    before = agent.updates
-    agent.learn(envs, total_steps=1, progress=False)
-    return agent.updates - before
-
-
-def learning(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[Row]:
-    """`learn` as a whole, from the second call on: replay filled, all compiled."""
-    agents = {
-        "Double DQN": agent_for(envs, config),
-        "DQN": agent_for(envs, replace(config, double=False)),
-    }
-
-    def learn(agent: DQN) -> int:
-        before = agent.transitions
-        agent.learn(envs, steps, progress=False)
-        return agent.transitions - before
-
-    rates = in_turn({name: partial(learn, agent) for name, agent in agents.items()}, ROUNDS - 2)
-    return rows_of(
-        f"DQN.learn, {task}, {envs.num_envs} sessions",
-        "transitions/s",
-        rates,
-        updates_per_transition=config.updates_per_transition,
-    )
-
-
-def with_floor(rows: list[Row]) -> None:
-    """`share`: what part of the NumPy floor's rate a row reaches, `learn` by its updates."""
-    task_floor: dict[str, float] = {}
-    for row in rows:
-        kind, task = row["group"].split(", ")[:2]
-        floor_row = "NumPy floor" if kind == "acting" else f"{row['name']}: NumPy floor"
-        beside = {r["name"]: r["median"] for r in rows if r["group"] == row["group"]}
-        if kind == "updating" and floor_row in beside:
-            task_floor[f"{task} {row['name']}"] = beside[floor_row]
-        if kind == "DQN.learn":
-            floor_rate = task_floor[f"{task} {row['name']}"]
-            row["share"] = row["median"] * row["updates_per_transition"] / floor_rate
-        elif floor_row in beside and floor_row != row["name"]:
-            row["share"] = row["median"] / beside[floor_row]
-
-
 def table(rows: list[Row]) -> str:
     lines, group = [], None
     for row in rows:
         if row["group"] != group:
             group = row["group"]
-            lines += ["", f"{group} ({row['unit']})"]
-        share = f"{row['share']:7.0%} of the NumPy floor" if "share" in row else ""
-        compiled = row.get("compile_seconds")
-        share += f", first call {compiled:.1f} s more" if compiled is not None else ""
-        figures = f"{row['median']:12,.0f}   {row['low']:10,.0f} to {row['high']:10,.0f}"
-        lines.append(f"  {row['name']:28s}{figures} {share}".rstrip())
+            lines += ["", group]
+        figures = f"{row['median']:12,.0f} {row['unit']:14s}"
+        figures += f"{row['low']:11,.0f} to {row['high']:10,.0f}"
+        notes = []
+        if "share_of_floor" in row:
+            notes.append(f"{row['share_of_floor']:.0%} of the NumPy floor")
+        if "compile_seconds" in row:
+            notes.append(f"compiled in {row['compile_seconds']:.1f} s")
+        lines.append(f"  {row['name']:26s}{figures}   {', '.join(notes)}".rstrip())
     return "\n".join(lines)
 
 
 def main() -> int:
-    shop, pole = make_shop(64, seed=0), gym.make_vec("CartPole-v1", num_envs=8)
-    tasks = {"CartPole-v1": (pole, POLE, 8_000), "Shop": (shop, SHOP, 60_000)}
-    print(f"Median and range of {ROUNDS} rounds ({ROUNDS - 2} of `learn`), after one to warm up.")
+    print(f"Median and range of {ROUNDS} rounds ({ROUNDS - 2} in training), after one to warm up.")
     print(", ".join(f"{key}: {value}" for key, value in machine().items()), flush=True)
-    rows: list[Row] = []
-
-    def done(more: list[Row]) -> None:
-        rows.extend(more)
-        with_floor(rows)
+    rows = simulator()
+    print(table(rows), flush=True)
+    tasks = [
+        ("CartPole-v1", gym.make_vec("CartPole-v1", num_envs=8), POLE, 6_000),
+        ("Shop", make_shop(64, seed=0), SHOP, 60_000),
+    ]
+    for task in tasks:
+        more = training(*task)
         print(table(more), flush=True)
-
-    done(simulator())
-    for task, (envs, config, steps) in tasks.items():
-        done(acting(task, envs, config))
-        done(updating(task, envs, config))
-        done(learning(task, envs, config, steps))
+        rows += more
     used = versions("dqnrec-lite", "tensorflow", "keras", "numpy", "gymnasium")
     write(ROOT / "_build/bench/bench.json", {"versions": used, "rows": rows})
     print("\nStored in _build/bench/bench.json.")

@@ -2,17 +2,32 @@
 
 No replay, no optimiser, no target sync, no checks. `products` keeps only the matrix products of the
 same passes: what it takes is the BLAS library's time.
+
+    python floor.py 4,120,84,2 128 8
+
+prints the rates for these layers, a minibatch of 128 and 8 observations to act on. It has a process
+of its own: beside TensorFlow's threads those of the BLAS library may take ten times as long.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from measuring import timed
 
 Layers = list[tuple[np.ndarray, np.ndarray]]  # (inputs, units) kernel and (units,) bias
+
+
+NUMPY, BLAS = "NumPy floor", "BLAS products"
+SECONDS = 0.1  # for each work in one process
 
 
 class Minibatch(NamedTuple):
@@ -105,3 +120,44 @@ def products(sizes: Sequence[int], batch_size: int, double: bool) -> Callable[[]
                 np.matmul(slopes[i + 1], layers[i][0].T, out=slopes[i])
 
     return run
+
+
+def greedy(layers: Layers, observation: np.ndarray) -> np.ndarray:
+    return forward(layers, observation)[-1].argmax(axis=1)
+
+
+def works(sizes: Sequence[int], batch_size: int, sessions: int) -> dict[str, Callable[[], object]]:
+    """All that is measured, by name."""
+    online, target = random_layers(sizes, seed=0), random_layers(sizes, seed=1)
+    batch = random_minibatch(batch_size, sizes, seed=0)
+    found: dict[str, Callable[[], object]] = {
+        f"{NUMPY}, acting": partial(greedy, online, batch.observation[:sessions])
+    }
+    for name, double in {"DQN": False, "Double DQN": True}.items():
+        found[f"{NUMPY}, {name}"] = partial(gradient, online, target, batch, 0.99, double)
+        found[f"{BLAS}, {name}"] = products(sizes, batch_size, double)
+    return found
+
+
+def rates(sizes: Sequence[int], batch_size: int, sessions: int, threads: int) -> dict[str, float]:
+    """Things a second, by the names of `works`, from a new process with so many BLAS threads."""
+    numbers = [",".join(map(str, sizes)), str(batch_size), str(sessions)]
+    variables = {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    command = [sys.executable, __file__, *numbers]
+    printed = subprocess.run(
+        command, env=os.environ | variables, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(printed.stdout)
+
+
+def main() -> None:
+    sizes = [int(units) for units in sys.argv[1].split(",")]
+    found = {}
+    for name, work in works(sizes, *map(int, sys.argv[2:])).items():
+        for seconds in (SECONDS / 5, SECONDS):  # the first warms up
+            found[name] = timed(work, seconds=seconds)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,23 +16,34 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def in_turn(works: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+def timed(work: Callable[[], object], each: int = 1, seconds: float = 0.0) -> float:
+    """Things a second; a call of `work` does `each` of them, and is repeated for `seconds`."""
+    start, calls, passed = time.perf_counter(), 0, 0.0
+    while not calls or passed < seconds:
+        work()
+        calls, passed = calls + 1, time.perf_counter() - start
+    return calls * each / passed
+
+
+def in_turn(
+    works: Sequence[Callable[[], Mapping[str, float]]], rounds: int
+) -> dict[str, list[float]]:
     """Rates of several works, one after the other in each round, so that drift hits all alike.
 
     Args:
-        works: name -> what to do; each returns how many things it has done.
+        works: what to measure; each returns name -> things a second.
         rounds: how often each is measured; one round more comes before, to warm up.
 
     Returns:
         name -> things a second, one for each round.
     """
-    rates: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            done = work()
-            rates[name].append(done / (time.perf_counter() - start))
-    return {name: found[1:] for name, found in rates.items()}
+    rates: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for work in works:
+            for name, rate in work().items():
+                rates.setdefault(name, [])
+                rates[name] += [rate] if number else []
+    return rates
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -311,6 +311,8 @@ def jax_loop(num_envs: int, transitions: int, seed: int, cleanrl: bool = False) 
     def greedy(online: Any, observation: Any) -> Any:
         return network(online, observation).argmax(axis=1)
 
+    q_values = jax.jit(network)
+
     @jax.jit
     def train_step(online: Any, target: Any, state: Any, batch: Minibatch) -> Any:
         next_value = network(target, batch.next_observation).max(axis=1)
@@ -324,6 +326,8 @@ def jax_loop(num_envs: int, transitions: int, seed: int, cleanrl: bool = False) 
         return optax.apply_updates(online, changes), state
 
     def act(observation: np.ndarray) -> np.ndarray:
+        if cleanrl:  # the maximum is not part of the compiled function there
+            return np.asarray(q_values(online, observation).argmax(axis=-1))
         return np.asarray(greedy(online, observation))
 
     def update(batch: Minibatch) -> None:
