@@ -118,42 +118,52 @@ def missing(rows: list[dict[str, Any]]) -> list[str]:
     return sorted({row["name"] for row in rows if "missing" in row})
 
 
+def short(number: float) -> str:
+    """Three digits at most where they matter: 2.5, 26, 262, 4,281."""
+    return f"{number:,.1f}" if number < 10 else f"{number:,.0f}"
+
+
 def table(result: dict[str, Any]) -> str:
     """The summary as text."""
-    text = [f"{'':22s} sessions  transitions/s (range)        ours is faster by (range)"]
+    text = [f"{'':24s}sessions  transitions/s (range)      how many times faster ours is (range)"]
     for line in result["summary"]:
         rate, ratio = line["rate"], line["times_slower"]
-        figures = f"{rate['median']:8,.0f} ({rate['low']:,.0f} to {rate['high']:,.0f})"
+        figures = "{} ({} to {})".format(*map(short, rate.values()))
         times = f"{ratio['median']:7.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-        text.append(f"{line['name']:22s} {line['num_envs']:8d} {figures:29s} {times}")
-    text += [f"{name:22s} missing" for name in result["missing"]]
+        text.append(f"{line['name']:24s}{line['num_envs']:8d}  {figures:25s}{times}")
+    text += [f"{name:24s} missing" for name in result["missing"]]
     return "\n".join(text)
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Rates as bars on a logarithmic axis, with their range and the ratio to ours."""
+    """Rates on a logarithmic axis, each with its range over the rounds and its ratio to ours."""
     import matplotlib.pyplot as plt
 
     from dqnrec_lite.plotting import COLORS, use_house_style
 
     use_house_style()
     lines = result["summary"]
-    figure, axes = plt.subplots(figsize=(7, 0.52 * len(lines) + 0.8))
+    figure, axes = plt.subplots(figsize=(7, 0.46 * len(lines) + 0.9))
     for place, line in enumerate(lines):
-        rate, ratio = line["rate"], line["times_slower"]["median"]
-        own = line["name"].startswith(OURS)
-        color = COLORS["blue"] if own else "#9aa5b1"
-        axes.barh(place, rate["median"], color=color, height=0.68)
-        axes.plot([rate["low"], rate["high"]], [place, place], color=COLORS["black"], linewidth=1.5)
-        label = f"{rate['median']:,.3g}" if rate["median"] < 100 else f"{rate['median']:,.0f}"
+        rate, own = line["rate"], line["name"].startswith(OURS)
+        color = COLORS["blue"] if own else COLORS["black"]
+        weight = "bold" if line["name"] == OURS else "normal"
+        axes.plot([1, rate["median"]], [place, place], color="#d1d5db", linewidth=1, zorder=0)
+        axes.plot([rate["low"], rate["high"]], [place, place], color=color, linewidth=3)
+        axes.plot(rate["median"], place, "o", color=color, markersize=8)
+        label = short(rate["median"])
         if line["name"] != OURS:
-            label += f"  (ours × {ratio:.3g})" if ratio < 100 else f"  (ours × {ratio:,.0f})"
-        axes.text(rate["high"] * 1.12, place, label, va="center", fontsize=12)
+            label += f"   ours: {short(line['times_slower']['median'])} times"
+        axes.text(rate["high"] * 1.3, place, label, va="center", color=color, fontweight=weight)
     axes.set_yticks(range(len(lines)), [line["name"] for line in lines], fontsize=12)
     axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
     axes.set_xscale("log")
-    axes.set_xlim(1, 30 * max(line["rate"]["high"] for line in lines))
-    axes.set_xlabel("training, transitions a second (logarithmic)")
+    axes.set_xlim(1, 60 * max(line["rate"]["high"] for line in lines))
+    axes.set_xticks([1, 10, 100, 1_000, 10_000], ["1", "10", "100", "1,000", "10,000"])
+    axes.minorticks_off()
+    axes.set_xlabel("training: transitions a second, each with a gradient step")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160)
     plt.close(figure)
 
