@@ -6,7 +6,8 @@
 .PHONY: experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
-PEERS_PY := .venv-peers/bin/python
+# The peers' environment sees the packages of .venv; ours lies here.
+PEERS_PY := PYTHONPATH=. .venv-peers/bin/python
 MATHJAX := 3.2.2
 UV := 0.13.9
 PIP_AUDIT := 2.10.1
@@ -123,7 +124,7 @@ peers-speed:
 
 peers-tasks:
 	@if [ -f tests/benchmarks/peers_sb3.py ]; then \
-		PYTHONPATH=. $(PEERS_PY) tests/benchmarks/peers_sb3.py book/data/peers_tasks.jsonl; \
+		$(PEERS_PY) tests/benchmarks/peers_sb3.py book/data/peers_tasks.jsonl; \
 	else echo "There is no comparison on the standard tasks yet."; fi
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.

@@ -49,9 +49,9 @@ def agent_for(envs: VectorEnv, config: DQNConfig) -> DQN:
     return DQN(envs.single_observation_space, envs.single_action_space, config)
 
 
-def rows_of(group: str, unit: str, rates: dict[str, list[float]], **extra: Any) -> list[Row]:
+def rows_of(group: str, rates: dict[str, list[float]]) -> list[Row]:
     return [
-        {"group": group, "name": name, "unit": unit, **spread(found), "runs": found, **extra}
+        {"group": group, "name": name, **spread(found), "runs": found}
         for name, found in rates.items()
     ]
 
@@ -85,7 +85,8 @@ def simulator(sessions: int = 1024, steps: int = 400) -> list[Row]:
     rates = in_turn(works, ROUNDS)
     if cores:
         os.sched_setaffinity(0, cores)
-    return rows_of(f"simulator, {sessions:,} sessions, one core", "transitions/s", rates)
+    rows = rows_of(f"simulator: {sessions:,} sessions, one core", rates)
+    return [row | {"unit": "transitions/s"} for row in rows]
 
 
 def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[Row]:
@@ -106,9 +107,8 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
     compiling = {}
     for name, agent in updating.items():
         fill(agent)
-        compiling[name] = [
-            1 / rate for rate in (update_rate(agent, envs), update_rate(agent, envs))
-        ]
+        first, second = update_rate(agent, envs), update_rate(agent, envs)
+        compiling[f"updating, {name}"] = UPDATES / first - UPDATES / second
 
     def ours() -> dict[str, float]:
         predict = partial(agents["DQN"].predict, observations)
@@ -126,22 +126,28 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
         return found
 
     rates = best_threads(in_turn([ours, floors], ROUNDS - 2))
-    shape = (
-        f"{envs.num_envs} sessions, layers {'-'.join(map(str, sizes))}, batch {config.batch_size}"
-    )
-    rows = rows_of(f"{task}: {shape}", "transitions/s", rates)
+    layers = "-".join(map(str, sizes))
+    group = f"{task}: {envs.num_envs} sessions, layers {layers}, batch {config.batch_size}"
+    rows = rows_of(group, rates)
+    compare(rows, config.updates_per_transition)
+    for row in rows:
+        if row["name"] in compiling:
+            row["compile_seconds"] = compiling[row["name"]]
+    return rows
+
+
+def compare(rows: list[Row], updates_per_transition: float) -> None:
+    """Add the unit, and the share of the NumPy floor's rate that our own rows reach."""
     middle = {row["name"]: row["median"] for row in rows}
     for row in rows:
         kind, name = row["name"].split(", ", 1)
-        row["unit"] = {"acting": "calls/s", "learn": "transitions/s"}.get(kind, "updates/s")
-        if kind == "updating":
-            first, second = compiling[name]
-            row["compile_seconds"] = UPDATES * (first - second)
-        below = middle.get(f"{floor.NUMPY}, {'acting' if kind == 'acting' else name}")
+        acts = "acting" in (kind, name)
+        row["unit"] = "calls/s" if acts else "updates/s"
+        if kind == "learn":
+            row["unit"] = "transitions/s"
         if kind in ("acting", "updating", "learn"):
-            work = config.updates_per_transition if kind == "learn" else 1.0
-            row["share_of_floor"] = row["median"] * work / below
-    return rows
+            done = row["median"] * (updates_per_transition if kind == "learn" else 1.0)
+            row["share_of_floor"] = done / middle[f"{floor.NUMPY}, {'acting' if acts else name}"]
 
 
 def best_threads(rates: dict[str, list[float]]) -> dict[str, list[float]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -54,9 +53,7 @@ def measure(contestant: Contestant, seed: int) -> dict[str, Any]:
     """One run in a process of its own: its row, or {"missing": module}."""
     command = [sys.executable, __file__, "--one", contestant.function]
     command += [str(contestant.num_envs), str(contestant.transitions), str(seed)]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         raise RuntimeError(f"{contestant.name} failed:\n{ran.stderr[-3000:]}")
     return json.loads(ran.stdout.splitlines()[-1])
