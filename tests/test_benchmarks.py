@@ -106,8 +106,10 @@ def test_written_file_says_when_and_on_what(tmp_path) -> None:
 
 
 def test_the_floor_is_that_of_the_better_number_of_threads() -> None:
-    rates = {"f; 1": [3.0, 3.0, 3.0], "f; 2": [1.0, 9.0, 1.0], "g; 1": [1.0], "g; 2": [2.0]}
-    assert bench.best_threads(rates) == {"f": [3.0, 3.0, 3.0], "g": [2.0]}
+    found = {"f; 1": [3.0, 3.0, 3.0], "f; 2": [1.0, 9.0, 1.0], "g; 1": [1.0], "g; 2": [2.0]}
+    rates, threads = bench.best_threads(found | {"ours": [7.0]})
+    assert rates == {"f": [3.0, 3.0, 3.0], "g": [2.0], "ours": [7.0]}
+    assert threads == {"f": 1, "g": 2}
 
 
 def test_training_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,14 +125,15 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
             found |= {f"{name}; {threads}": rate for name, rate in rates.items()}
         return found
 
-    rates = best_threads(in_turn([ours, floors], ROUNDS - 2))
+    rates, threads = best_threads(in_turn([ours, floors], ROUNDS - 2))
     layers = "-".join(map(str, sizes))
     group = f"{task}: {envs.num_envs} sessions, layers {layers}, batch {config.batch_size}"
     rows = rows_of(group, rates)
     compare(rows, config.updates_per_transition)
     for row in rows:
-        if row["name"] in compiling:
-            row["compile_seconds"] = compiling[row["name"]]
+        for key, of in (("compile_seconds", compiling), ("threads", threads)):
+            if row["name"] in of:
+                row[key] = of[row["name"]]
     return rows
 
 
@@ -150,14 +151,19 @@ def compare(rows: list[Row], updates_per_transition: float) -> None:
             row["share_of_floor"] = done / middle[f"{floor.NUMPY}, {'acting' if acts else name}"]
 
 
-def best_threads(rates: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Of the rows "name; threads" the faster number of threads, as "name"."""
+def best_threads(
+    rates: dict[str, list[float]],
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Of the rows "name; threads" the fastest, as "name", and how many threads it has."""
     best: dict[str, list[float]] = {}
-    for name, found in rates.items():
-        short = name.split("; ")[0]
-        if short not in best or median(found) > median(best[short]):
-            best[short] = found
-    return best
+    threads = {}
+    for full, found in rates.items():
+        name, _, number = full.partition("; ")
+        if name not in best or median(found) > median(best[name]):
+            best[name] = found
+            if number:
+                threads[name] = int(number)
+    return best, threads
 
 
 def update_rate(agent: DQN, envs: VectorEnv) -> float:
@@ -203,6 +209,8 @@ def table(rows: list[Row]) -> str:
             notes.append(f"{row['share_of_floor']:.0%} of the NumPy floor")
         if "compile_seconds" in row:
             notes.append(f"compiled in {row['compile_seconds']:.1f} s")
+        if "threads" in row:
+            notes.append(f"BLAS threads: {row['threads']}")
         lines.append(f"  {row['name']:26s}{figures}   {', '.join(notes)}".rstrip())
     return "\n".join(lines)
 
