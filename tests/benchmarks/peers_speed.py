@@ -19,7 +19,7 @@ import peers_loops as loops
 from measuring import ROOT, spread, versions, write
 
 RESULT, PICTURE = ROOT / "book/data/peers.json", ROOT / "book/_static/peers.png"
-ROUNDS = 3
+ROUNDS = 5
 LEARNT = 40  # transitions to a session's end; random pushes make 22
 ENOUGH = 2_000  # transitions after which a loop that works is above LEARNT
 
