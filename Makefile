@@ -2,8 +2,8 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-numerics test-oldest audit lab notebooks bench experiments verify lint lock vendor
-.PHONY: clean setup check html
+.PHONY: help book test test-numerics test-oldest audit lab notebooks bench experiments verify mutants lint lock
+.PHONY: vendor clean setup check html
 
 PY := .venv/bin/python
 MATHJAX := 3.2.2
@@ -17,6 +17,8 @@ NOTEBOOKS :=
 VARIANTS :=
 # Studies to run: make experiments STUDIES="shop epsilon". Empty: all.
 STUDIES :=
+# Modules to plant faults in: make mutants MODULES="targets replay". Empty: all.
+MODULES :=
 
 # TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -75,6 +77,10 @@ verify: setup ## Make the long studies' figures again and compare them with the 
 	@$(PY) -m dqnrec_lite.experiments --check $(STUDIES)
 	@$(PY) tools/hero.py
 	@echo "The stored figures hold; book/_static/hero.png is drawn from them."
+
+mutants: export TQDM_DISABLE := 1
+mutants: setup ## Plant small faults in the package and see that the unit tests notice (half an hour)
+	@$(PY) tools/mutants.py $(MODULES)
 
 lint: check ## Check format, lint and types only
 	@echo "Passed: format, lint and types."

@@ -300,6 +300,30 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     json.dumps(writer.rows)
 
 
+def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_callers():
+    """One session a step. Two stretches of two steps; the second learns and earns otherwise."""
+    writer = CurveWriter(100, 1, discount=0.5)
+    observation, yes, no = np.zeros((1, 1)), np.ones(1, bool), np.zeros(1, bool)
+    rows = []
+    for stretch, (paid, error, value) in enumerate([(1.0, 0.25, 4.0), (3.0, 0.5, -2.0)]):
+        for _ in range(2):
+            observation[:] = stretch
+            writer.session_step(observation, Step(np.array([paid]), observation, yes, no, yes))
+            observation[:] = 99.0
+            writer.updates(error, value)
+        rows.append(writer.row(2 * stretch + 2, 2, 0.1, 2, lambda first: first * [[1.0, 2.0]]))
+    for row, paid, error, value, start in zip(
+        rows, (1.0, 3.0), (0.25, 0.5), (4.0, -2.0), (0.0, 2.0), strict=True
+    ):
+        assert row["mean_return"] == row["discounted_return"] == paid
+        assert (row["td_error"], row["q_value"], row["start_value"]) == (error, value, start)
+    writer = CurveWriter(100, 2, discount=0.5)
+    given = np.zeros((2, 1))
+    writer.session_step(given, Step(np.ones(2), given, np.array([True, False]), no, yes.repeat(2)))
+    writer.session_step(given + 5, Step(np.ones(2), given, no.repeat(2), no, yes.repeat(2)))
+    assert not given.any(), "the caller's array was written over"
+
+
 def test_an_agent_that_has_learnt_promises_about_what_it_earns():
     """One room, reward 1, ends with chance 0.2: worth 1 / (1 - 0.9 * 0.8) at the door."""
     from dqnrec_lite import FiniteMDP
