@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -216,6 +217,27 @@ def loads(folder) -> DQN:
         return DQN.load(folder)
     except FileNotFoundError:  # killed between the two renames; the message says what to do
         return DQN.load(folder, previous=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder cannot be flushed there")
+def test_a_save_outlives_a_power_cut(tmp_path, monkeypatch):
+    """First the file goes to the disk, then it gets its name, then the name goes to the disk."""
+    agent, done = filled(DQN(BOX, TWO, SMALL)), []
+    agent.save(tmp_path)
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(number):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def watched_replace(source, target):
+        done.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    agent.save(tmp_path)
+    assert done == ["file", "agent.previous.npz", "agent.npz", "folder"]
 
 
 def test_the_save_before_is_kept_and_the_refusal_of_a_torn_one_says_how_to_load_it(tmp_path):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -207,10 +208,12 @@ def try_fault(fault: Fault, tree: Path, context: Any) -> dict[str, Any] | None:
         while process.exitcode is None:
             process.join(0.2)
             hangs = time.time() - log.stat().st_mtime > SILENCE
-            if hangs or STOP.is_set():
+            if process.exitcode is None and (hangs or STOP.is_set()):
                 process.kill()
                 process.join()
                 by = "hung" if hangs else "stopped"
+        with contextlib.suppress(ProcessLookupError):  # what a failed test has started and left
+            os.killpg(process.pid, signal.SIGKILL)
         text = log.read_text(errors="replace")
         if failed := re.search(
             r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", text, re.MULTILINE
@@ -303,10 +306,13 @@ def run_all(faults: list[Fault], jobs: int, minutes: float) -> list[dict[str, An
         tried = [pool.submit(one, fault) for fault in faults]
         try:
             rows = [row for future in tried if (row := future.result()) is not None]
-        except BaseException:
+        except BaseException as error:
             STOP.set()
             pool.shutdown(cancel_futures=True)
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            done = [future for future in tried if future.done() and not future.cancelled()]
+            rows = [row for future in done if (row := future.result()) is not None]
         return rows
 
 
@@ -346,22 +352,19 @@ def main() -> int:
     options = parser.parse_args()
     modules = options.module or list(table())
     faults = [f for m in modules for f in [*chosen_faults(m), *drawn_faults(m)]]
+    random.Random(0).shuffle(faults)  # what is done when it is stopped is a fair sample
     if not options.module:  # the tests must pass while nothing is wrong
-        faults.insert(0, Fault("none", "agent", "nothing is changed", source_of("agent")))
-    try:
-        rows = run_all(faults, options.jobs, options.minutes)
-    except KeyboardInterrupt:
-        rows = []
-    if len(rows) < len(faults):
-        print(
-            f"Stopped: {len(rows)} of {len(faults)} are done; the same command goes on from there."
-        )
-        return 1
-    if rows[0]["kind"] == "none" and rows[0]["caught"]:
-        print("The tests fail although nothing is changed: no fault has been tried.")
-        return 1
+        nothing = Fault("none", "agent", "nothing is changed", source_of("agent"))
+        passed = run_all([nothing], 1, options.minutes)
+        if not passed or passed[0]["caught"]:
+            print("The tests must pass while nothing is changed; no fault is tried.")
+            return 1
+    rows = run_all(faults, options.jobs, options.minutes)
     result = summary(rows)
-    if not options.module:
+    stopped = len(rows) < len(faults)
+    if stopped:
+        print(f"\nStopped after {len(rows)} of {len(faults)}; the same command goes on from there.")
+    elif not options.module:
         STORED.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{'module':14}{'chosen':>10}{'drawn':>10}   caught of planted")
     for module in modules:
@@ -370,7 +373,7 @@ def main() -> int:
             for k in ("chosen", "drawn")
         ]
         print(f"{module:14}{told[0]:>10}{told[1]:>10}")
-    enough = True
+    enough = not stopped
     for kind in ("chosen", "drawn"):
         counts = result[kind]
         share = counts["caught"] / max(1, counts["faults"] - counts["same"])
