@@ -158,9 +158,11 @@ def drawn_faults(module: str, count: int = DRAWN) -> list[Fault]:
     for at in random.Random(module).sample(range(number), number):
         tree = ast.parse(source)
         node: Any = list(places(tree))[at]
-        if len(faults) < count and (change := changed(node)):
+        if change := changed(node):
             line = source.splitlines()[node.lineno - 1].strip()
             faults.append(Fault("drawn", module, f"{line}  [{change}]", ast.unparse(tree)))
+        if len(faults) == count:
+            break
     return faults
 
 
