@@ -55,7 +55,7 @@ FIRST = {
     "training": "training sessions agent",
 }
 LAST = [  # quick ones before slow ones
-    "oracle", "evaluation", "baselines", "sessions", "learning", "random_mdps", "hostile",
+    "hostile", "oracle", "evaluation", "baselines", "sessions", "learning", "random_mdps",
     "experiments", "agent", "training",
 ]  # fmt: skip
 DRAWN, SILENCE, WANTED = 3, 240.0, 0.9  # faults a module; seconds; share caught
@@ -177,9 +177,10 @@ def unit_tests(module: str) -> list[list[str]]:
     return [first, sorted(rest, key=lambda name: (LAST.index(name) if name in LAST else -1, name))]
 
 
-def run_tests(tree: str, names: list[str], log: str) -> None:
+def run_tests(tree: str, names: list[str], log: str, method: str) -> None:
     """In a process of its own: pytest on the copy `tree`, up to the first failure."""
     os.setsid()  # Ctrl+C is for the process that started this one, or it would look like a failure
+    multiprocessing.set_start_method(method, force=True)  # of what the tests start themselves
     os.chdir(tree)
     os.environ["PYTHONPATH"] = tree
     sys.path.insert(0, tree)
@@ -205,7 +206,8 @@ def try_fault(fault: Fault, tree: Path, context: Any) -> dict[str, Any] | None:
         # Python knows a compiled module by the second and the size of its text: not enough here.
         shutil.rmtree(tree / PACKAGE / "__pycache__", ignore_errors=True)
         log.write_text("")
-        process = context.Process(target=run_tests, args=(str(tree), names, str(log)))
+        arguments = str(tree), names, str(log), multiprocessing.get_start_method()
+        process = context.Process(target=run_tests, args=arguments)
         process.start()
         while process.exitcode is None:
             process.join(0.2)
