@@ -2,7 +2,7 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-numerics test-oldest audit lab notebooks bench bench-peers
+.PHONY: help book test test-numerics test-oldest audit mutants lab notebooks bench bench-peers
 .PHONY: experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
@@ -21,6 +21,8 @@ VARIANTS :=
 STUDIES :=
 # What to compare with other libraries: make bench-peers PEERS=speed. Empty: speed and tasks.
 PEERS :=
+# Modules to plant faults in: make mutants MODULES="targets replay". Empty: all.
+MODULES :=
 
 # TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -84,6 +86,10 @@ verify: setup ## Make the long studies' figures again and compare them with the 
 	@$(PY) -m dqnrec_lite.experiments --check $(STUDIES)
 	@$(PY) tools/hero.py
 	@echo "The stored figures hold; book/_static/hero.png is drawn from them."
+
+mutants: export TQDM_DISABLE := 1
+mutants: setup ## Plant small faults in the package and see that the unit tests notice (half an hour)
+	@$(PY) tools/mutants.py $(MODULES)
 
 lint: check ## Check format, lint and types only
 	@echo "Passed: format, lint and types."

@@ -1,17 +1,21 @@
 """The agent: settings, the training step against one written out, resuming, and learning itself."""
 
 import json
+import os
+import random
 import zipfile
 from dataclasses import asdict, fields, replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import tensorflow as tf
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_sessions import Counting
 
 from dqnrec_lite import DQN, DQNConfig, FiniteMDP, evaluate, make_shop, value_iteration
-from dqnrec_lite.agent import UPDATES_PER_CALL
+from dqnrec_lite.agent import UPDATES_PER_CALL, seed_everything
 from dqnrec_lite.replay import Batch
 from dqnrec_lite.tabular import TabularVectorEnv
 
@@ -536,6 +540,28 @@ def test_a_damaged_or_foreign_file_is_refused_by_its_name(tmp_path, damage):
         DQN.load(tmp_path)
 
 
+class Payload:
+    """What a hostile file may hold: unpickled, it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["state", "low", "variable_0"])
+def test_a_pickle_in_the_file_is_not_run(tmp_path, name):
+    filled(DQN(BOX, TWO, SMALL)).save(tmp_path)
+    with np.load(tmp_path / "agent.npz") as file:
+        arrays = dict(file)
+    with open(tmp_path / "agent.npz", "wb") as file:
+        np.savez(file, **(arrays | {name: np.array([Payload(tmp_path / "broken in")], object)}))
+    with pytest.raises(ValueError, match=r"agent\.npz: damaged"):
+        DQN.load(tmp_path)
+    assert not (tmp_path / "broken in").exists()
+
+
 def test_a_folder_without_an_agent_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"DQN\.save writes one"):
         DQN.load(tmp_path)
@@ -610,6 +636,65 @@ def test_observations_that_are_none_are_refused_by_what_is_wrong(ask, bad, named
     with pytest.raises(ValueError, match="observations") as caught:
         getattr(DQN(BOX, TWO, SMALL), ask)(bad)
     caught.match(named)
+
+
+def first_observations(agent: DQN, envs, steps: int) -> np.ndarray:
+    """What `learn` is shown first."""
+    seen, reset = [], envs.reset
+    envs.reset = lambda **options: seen.append(reset(**options)) or seen[-1]
+    agent.learn(envs, steps)
+    return seen[0][0]
+
+
+def test_the_seed_decides_weights_customers_and_exploration_each_for_itself():
+    def agent_of(seed: int, **changes) -> tuple[DQN, Any]:
+        envs = make_shop(200)
+        config = replace(SMALL, seed=seed, updates_per_transition=0.0, **changes)
+        return DQN(envs.single_observation_space, envs.single_action_space, config), envs
+
+    (one, envs), (two, other_envs) = agent_of(1), agent_of(2)
+    weights = [agent.q_network.get_weights() for agent in (one, two)]
+    assert not np.array_equal(weights[0][0], weights[1][0])
+    firsts = [first_observations(one, envs, 400), first_observations(two, other_envs, 400)]
+    assert not np.array_equal(*firsts)
+    actions = [agent.replay.data.action[:400] for agent in (one, two)]
+    assert (actions[0] == actions[1]).mean() < 0.3  # by chance, one in twelve
+    again = first_observations(one, envs, 400)
+    assert not np.array_equal(firsts[0], again), "the second call met the same customers"
+
+
+def test_a_second_call_explores_and_slows_down_as_the_first_did():
+    envs = make_shop(20)
+    config = replace(SMALL, learning_rate=1e-2, learning_rate_end=1e-4, updates_per_transition=3.2)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    curves, rates, update = [], [], agent._update
+    agent._update = lambda count: (
+        rates.append(float(agent.optimizer.learning_rate)) or update(count)
+    )
+    for _ in range(2):
+        curves.append(agent.learn(envs, 1000))
+    np.testing.assert_allclose(curves[0].epsilon, curves[1].epsilon)
+    assert np.ptp(curves[1].epsilon) > 0.9
+    last = rates[-100:]  # two for each step of the second call
+    np.testing.assert_allclose(last[:2] + last[-2:], [9.802e-3] * 2 + [1e-4] * 2, rtol=1e-5)
+    assert agent._learning_rate(1.3) == pytest.approx(1e-4), "the last step may go beyond the end"
+
+
+def test_the_agent_acts_by_the_network_that_learns():
+    agent = filled(DQN(BOX, TWO, SMALL))
+    agent._update(UPDATES_PER_CALL)
+    observations = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_allclose(agent.q_values(observations), agent.q_network(observations), 1e-5)
+    assert not np.allclose(agent.q_values(observations), agent.target_network(observations), 1e-3)
+
+
+def test_seeding_everything_seeds_python_numpy_and_tensorflow():
+    drawn = []
+    for seed in (5, 5, 6):
+        seed_everything(seed)
+        drawn.append((random.random(), np.random.rand(), float(tf.random.uniform(()))))  # noqa: NPY002
+    assert drawn[0] == drawn[1]
+    assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
 
 
 # --- An environment that is no shop ---------------------------------------------------------------

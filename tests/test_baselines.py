@@ -72,6 +72,38 @@ def test_the_best_fixed_rule_is_found_among_others(monkeypatch):
     assert means[few.index(found)] > np.sort(means)[-4]
 
 
+def test_another_seed_shows_other_items_at_random():
+    rows = np.zeros((100, 45))
+    assert not np.array_equal(random_policy(12, 3)(rows), random_policy(12, 4)(rows))
+
+
+def test_a_fixed_rule_keeps_its_order_whatever_becomes_of_the_callers_array():
+    order = np.array([4, 0, 9])
+    policy = fixed_policy(order)
+    order[:] = 11
+    assert policy(np.zeros((1, 45)))[0] == 4
+
+
+def test_patience_decides_when_value_follows_premium():
+    history = seen(1, [1, 7, 4], [2, 1, 1])
+    kinds = [attentive_policy(patience)(history)[0] % 3 for patience in (0.5, 1.0, 5.0)]
+    assert kinds == [0, 0, 1]
+
+
+def test_the_finals_of_the_fixed_rules_are_played_with_other_customers(monkeypatch):
+    """Whoever won the heats by luck must win again."""
+    played = []
+
+    def watch(policy, envs, episodes, seed=None):
+        played.append((episodes, envs.seed if seed is None else seed))
+        return evaluate(policy, envs, episodes, seed)
+
+    monkeypatch.setattr(baselines, "evaluate", watch)
+    monkeypatch.setattr(baselines, "fixed_rules", lambda: iter([[0], [1], [4]]))
+    best_fixed_rule(seed=6, customers=20, finalists=2)
+    assert played == [(20, 6)] * 3 + [(200, 7)] * 2
+
+
 def test_the_most_popular_item_is_deterministic_and_a_bait():
     popular = [most_popular_item(make_shop(lanes)) for lanes in (1000, 1000, 500)]
     assert popular[0] == popular[1] == popular[2]
@@ -156,6 +188,37 @@ def test_linucb_is_ridge_regression_on_what_it_was_shown():
     best = np.array(scores)
     chosen = policy(x[:, :-1])
     np.testing.assert_allclose(best[chosen, np.arange(len(x))], best.max(axis=0), atol=1e-8)
+
+
+def test_linucb_shows_the_item_of_the_highest_upper_confidence_bound():
+    """Page by page, from what it has been shown so far: theta x + alpha sqrt(x' A^-1 x)."""
+    envs, alpha = make_shop(6), 0.9
+    kept, step = [], envs.step
+
+    def watch(items):
+        before = envs.encoder.vectors.copy()
+        result = step(items)
+        kept.append((np.hstack([before, np.ones((6, 1))]).astype(float), items, result[1]))
+        return result
+
+    envs.step = watch
+    train_linucb(envs, 300, alpha=alpha, seed=1)
+    size = envs.encoder.size + 1
+    gram, moment = np.tile(np.eye(size), (12, 1, 1)), np.zeros((12, size))
+    for x, items, reward in kept:
+        inverse = np.linalg.inv(gram)
+        bound = np.array(
+            [
+                [moment[a] @ inverse[a] @ row + alpha * np.sqrt(row @ inverse[a] @ row)
+                 for a in range(12)]
+                for row in x
+            ]
+        )  # fmt: skip
+        np.testing.assert_allclose(bound[np.arange(6), items], bound.max(axis=1), atol=1e-9)
+        for row, item, paid in zip(x, items, reward, strict=True):
+            gram[item] += np.outer(row, row)
+            moment[item] += paid * row
+    assert len(kept) == 50
 
 
 def test_the_myopic_agent_is_a_dqn_that_counts_this_page_only():
@@ -278,6 +341,51 @@ def test_tabular_q_learning_finds_the_exact_values_through_termination_and_trunc
     assert q[first].max() == pytest.approx(v1, abs=0.03)
     assert q[second].max() == pytest.approx(v2, abs=0.03)
     assert q[first, 1] == pytest.approx(0.2 + 0.8 * v2, abs=0.03)
+
+
+class OneState:
+    """One state; item 7 pays 1, all else nothing, and no session ends. Keeps what was shown."""
+
+    num_envs = 400
+
+    def __init__(self):
+        self.shown = []
+
+    def reset(self, seed=None):
+        return np.repeat(seen(0, [0], [VIEW]), 400, axis=0), {}
+
+    def step(self, items):
+        self.shown.append(items.copy())
+        no = np.zeros(400, bool)
+        return self.reset()[0], (items == 7).astype(float), no, no, {}
+
+
+def test_tabular_q_learning_explores_less_and_less_until_half_of_its_time():
+    """From 1 to 0.2 in a line: a random item is number 7 once in twelve."""
+    envs = OneState()
+    train_tabular(envs, 400 * 100, epsilon_end=0.2)
+    greedy = np.array([(items == 7).mean() for items in envs.shown])
+    epsilon = np.maximum(1.0 - 0.8 * np.arange(100) / 50, 0.2)
+    expected = 1.0 - epsilon * 11 / 12
+    assert np.abs(greedy[5:] - expected[5:]).max() < 0.12
+    assert abs((greedy - expected)[50:].mean()) < 0.01
+
+
+def test_the_steps_of_tabular_q_learning_fall_with_the_visits_of_the_pair(monkeypatch):
+    """A pair visited for the first time is set to its target, however long the others have run."""
+    kept = []
+    zeros = np.zeros
+    monkeypatch.setattr(np, "zeros", lambda *a, **k: kept.append(zeros(*a, **k)) or kept[-1])
+
+    class LateItem(OneState):
+        def step(self, items):
+            items[:] = 7 if len(self.shown) < 20 else 2  # whatever is asked for
+            observations, reward, *rest = super().step(items)
+            return observations, np.full_like(reward, 3.0), *rest
+
+    train_tabular(LateItem(), 400 * 21, discount=0.0)
+    q = next(array for array in kept if array.shape == (NUM_COARSE_STATES, 12))
+    assert q.max(axis=0)[[2, 7]] == pytest.approx([3.0, 3.0])
 
 
 def test_the_learning_baselines_earn_what_was_measured_on_tuning_seeds():

@@ -243,6 +243,33 @@ def test_the_probability_of_improvement_counts_pairs_and_half_of_the_ties():
         probability_of_improvement(np.ones((3, 2)), np.ones(3))
 
 
+def test_the_bootstrap_of_five_values_is_that_of_all_3125_resamples():
+    """The exact distribution, at the tails that Student's t with 4 degrees of freedom asks for."""
+    values = np.array([0.0, 1.0, 2.5, 4.5, 8.0])
+    means = np.array(list(itertools.product(values, repeat=5))).mean(axis=1)
+    tail = stats.norm.cdf(stats.t.ppf(0.025, 4) * np.sqrt(5 / 4))
+    expected = np.quantile(means, [tail, 1 - tail])
+    found = bootstrap_interval(values, np.mean, resamples=200_000)
+    np.testing.assert_allclose(found, expected, atol=0.11)  # the means lie 0.1 apart
+    # A second task of many values leaves the widening to the smaller one.
+    many = np.tile([-1.0, 1.0], 50)
+
+    def sum_of_means(pooled, axis):
+        assert axis == -1
+        return pooled[..., :5].mean(axis=-1) + 0.0 * pooled[..., 5:].mean(axis=-1)
+
+    found = bootstrap_interval([values, many], sum_of_means, resamples=20_000)
+    np.testing.assert_allclose(found, expected, atol=0.31)
+
+
+def test_the_interquartile_mean_goes_along_an_axis():
+    values = np.random.default_rng(3).normal(size=(8, 12))
+    for axis in (0, 1, -1):
+        rows = np.moveaxis(values, axis, -1)
+        expected = np.sort(rows)[:, rows.shape[1] // 4 : -rows.shape[1] // 4].mean(axis=1)
+        np.testing.assert_allclose(interquartile_mean(values, axis), expected)
+
+
 # --- The reported intervals hold: coverage by simulation ------------------------------------------
 
 

@@ -59,3 +59,11 @@ def test_the_seed_decides_the_weights():
     one, two, other = (build_q_network(5, 3, (8,), seed=s).get_weights() for s in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(one[0], other[0])
+
+
+def test_hidden_weights_keep_the_size_of_what_passes_through():
+    """He's start: uniform, variance 2 over the inputs: ReLU layers neither fade nor grow."""
+    for kernel in build_q_network(50, 3, (400, 300), seed=3).get_weights()[0:4:2]:
+        bound = np.sqrt(6 / kernel.shape[0])
+        assert np.abs(kernel).max() <= bound
+        assert kernel.std() == pytest.approx(bound / np.sqrt(3), rel=0.03)

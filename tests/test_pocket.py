@@ -5,7 +5,15 @@ import pytest
 
 from dqnrec_lite import PocketShop, evaluate, policy_value, value_iteration
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW
-from dqnrec_lite.pocket import GONE, ITEMS, LEAVE, NUM_STATES, START_INTEREST, pocket_state
+from dqnrec_lite.pocket import (
+    GONE,
+    ITEMS,
+    LEAVE,
+    NUM_STATES,
+    START_INTEREST,
+    pocket_state,
+    pocket_vector_env,
+)
 from dqnrec_lite.rewards import RewardWeights
 
 
@@ -155,3 +163,21 @@ def test_the_single_shop_plays_the_same_sessions_as_one_lane_of_the_vector(shop)
             np.testing.assert_array_equal(observation, infos["final_obs"][0])
             observation = single.reset()[0]
     assert ends > 10
+
+
+def test_an_observation_is_interest_satisfaction_and_last_page_in_this_order(shop):
+    for state, ones in [((0, 0, 0), [0, 4, 9]), ((2, 4, 1), [2, 8, 10]), ((3, 1, 2), [3, 5, 11])]:
+        observation = shop.mdp.observations[pocket_state(*state)]
+        np.testing.assert_array_equal(np.flatnonzero(observation), ones)
+    assert not shop.mdp.observations[GONE].any()
+
+
+def test_the_vector_takes_its_seed_and_its_page_limit(shop):
+    for seed in (0, 5):
+        expected = shop.vector(50).reset(seed=seed)[0]
+        np.testing.assert_array_equal(shop.vector(50, seed).reset()[0], expected)
+        np.testing.assert_array_equal(pocket_vector_env(50, seed).reset()[0], expected)
+    assert not np.array_equal(shop.vector(50, 0).reset()[0], shop.vector(50, 5).reset()[0])
+    assert (
+        shop.vector(2, page_limit=7).page_limit == pocket_vector_env(page_limit=7).page_limit == 7
+    )

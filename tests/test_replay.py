@@ -205,3 +205,24 @@ def test_n_step_transitions_equal_the_sum_written_out(n_step, next_step_reset):
             assert reward == pytest.approx(total)
             assert next_observation[0] == observation[0]  # never across a reset
     assert expected == len(produced) > 300
+
+
+def test_an_open_transition_is_what_was_seen_though_the_caller_writes_over_his_arrays():
+    """One session, three steps, one array for all observations and one for all actions."""
+    window, stored = NStepWindow(3, 0.5), []
+    observation, action = np.zeros((1, 2)), np.zeros(1, np.int64)
+    reward, yes, no = np.ones(1), np.ones(1, bool), np.zeros(1, bool)
+    valid = yes.copy()
+    for number in range(3):
+        observation[:], action[:] = number, number
+        step = Step(reward, np.full((1, 2), number + 1.0), no, no, valid)
+        stored.append(window.push(observation, action, step))
+    observation[:], action[:], valid[:] = 99, 99, False
+    stored += window.flush(np.full((1, 2), 3.0))
+    rows = [np.concatenate(column) for column in zip(*stored, strict=True)]
+    assert rows[0].tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert rows[1].tolist() == [0, 1, 2]
+    assert rows[2].tolist() == [1.75, 1.5, 1.0]
+    assert rows[3].tolist() == [[3, 3]] * 3
+    assert rows[5].tolist() == [3, 2, 1]
+    assert window.flush(np.zeros((1, 2))) == []

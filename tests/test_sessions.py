@@ -6,11 +6,12 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop
 from dqnrec_lite.replay import NStepWindow
 from dqnrec_lite.sessions import Sessions
+from dqnrec_lite.shop import ShopEnv
 
 LIMIT = 6  # steps
 
@@ -286,3 +287,84 @@ def test_the_mode_is_the_vectors_own_though_gymnasium_below_1_4_shares_the_metad
     assert Sessions(envs).mode == AutoresetMode.SAME_STEP
     envs.metadata["autoreset_mode"] = AutoresetMode.NEXT_STEP  # as another made later would
     assert Sessions(envs).mode == AutoresetMode.SAME_STEP
+
+
+class Careless(VectorEnv):
+    """Two sessions; every array that it returns is the same one, written over in each step."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    num_envs = 2
+    single_observation_space, single_action_space = (
+        Counting.observation_space,
+        gym.spaces.Discrete(2),
+    )
+
+    def __init__(self):
+        self.observation, self.reward = np.zeros((2, 4), np.float32), np.zeros(2)
+        self.terminated, self.truncated = np.zeros(2, bool), np.zeros(2, bool)
+
+    def reset(self, *, seed=None, options=None):
+        self.observation[:] = 0.0
+        return self.observation, {}
+
+    def step(self, actions):
+        self.observation += 1.0
+        self.reward += 1.0
+        self.terminated[:] = [self.reward[0] % 3 == 0, False]
+        self.truncated[:] = [False, self.reward[0] % 4 == 0]
+        ended = self.terminated | self.truncated
+        info = {"final_obs": self.observation + 100.0, "_final_obs": ended} if ended.any() else {}
+        return self.observation, self.reward, self.terminated, self.truncated, info
+
+
+def test_nothing_that_sessions_return_is_an_array_that_the_environment_writes_over():
+    sessions = Sessions(Careless())
+    kept = [sessions.reset(seed=0)]
+    copies = [kept[0].copy()]
+    for _ in range(12):
+        step = sessions.step(np.zeros(2, int))
+        new = [sessions.observations, *step]
+        kept += new
+        copies += [array.copy() for array in new]
+    for array, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"),
+    [
+        ({}, AutoresetMode.NEXT_STEP),  # Gymnasium's usual one
+        ({"autoreset_mode": "SameStep"}, AutoresetMode.SAME_STEP),
+        ({"autoreset_mode": AutoresetMode.SAME_STEP}, AutoresetMode.SAME_STEP),
+    ],
+    ids=str,
+)
+def test_the_way_of_starting_anew_is_the_one_told_or_the_usual_one(told, mode):
+    """Next-step autoreset: what follows an end brings a first observation and is no step."""
+    envs = Careless()
+    envs.metadata = told
+    sessions = Sessions(envs)
+    assert sessions.mode == mode
+    sessions.reset(seed=0)
+    valid = [sessions.step(np.zeros(2, int)).valid.tolist() for _ in range(5)]
+    expected = np.ones((5, 2), bool)  # lane 0 ends in step 3, lane 1 in step 4
+    if mode == AutoresetMode.NEXT_STEP:
+        expected[3, 0] = expected[4, 1] = False
+    assert valid == expected.tolist()
+
+
+def test_a_seed_starts_a_single_sessions_stream_anew_in_mid_stream_too():
+    env = ShopEnv(page_limit=2)
+    first = [env.reset(seed=3)[0], *end_of_session(env), env.reset()[0]]
+    end_of_session(env)  # the next session has begun behind the scenes
+    again = [env.reset(seed=3)[0], *end_of_session(env), env.reset()[0]]
+    np.testing.assert_array_equal(first, again)
+
+
+def end_of_session(env: gym.Env) -> list[np.ndarray]:
+    """The observations of a session, to its end."""
+    seen, over = [], False
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(0)
+        seen, over = [*seen, observation], terminated or truncated
+    return seen

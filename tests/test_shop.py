@@ -362,6 +362,18 @@ def test_the_hashed_random_numbers_are_uniform_and_uncorrelated():
     assert stats.chisquare(pairs.ravel()).pvalue > 1e-4
 
 
+def test_no_two_sessions_of_neighbouring_seeds_and_lanes_share_their_luck():
+    """The streams of 50 seeds, 40 lanes each, ten sessions a lane: 20,000 keys."""
+    keys = []
+    for seed in range(50):
+        envs = make_shop(40)
+        envs.reset(seed=seed)
+        for _ in range(10):
+            keys.append(envs._session_key.copy())
+            envs.reset()
+    assert len(np.unique(keys)) == 20_000
+
+
 BAD_ACTIONS = [
     np.zeros(3, int),
     np.zeros((4, 1), int),

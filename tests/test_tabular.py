@@ -194,3 +194,37 @@ def test_a_reset_with_a_seed_leaves_the_seed_that_the_sessions_were_made_with():
     envs = TabularVectorEnv(random_mdp(0), 3, seed=11)
     envs.reset(seed=5)
     assert envs.seed == 11
+
+
+def test_the_seed_of_the_constructor_counts_until_another_is_given():
+    made, reset = (TabularVectorEnv(random_mdp(0), 30, seed=seed) for seed in (11, 0))
+    np.testing.assert_array_equal(made.reset()[0], reset.reset(seed=11)[0])
+    other = TabularVectorEnv(random_mdp(0), 30, seed=12)
+    assert not np.array_equal(reset.reset(seed=11)[0], other.reset()[0])
+    assert not np.array_equal(reset.reset(seed=11)[0], reset.reset()[0])
+
+
+def test_sessions_that_end_together_begin_each_for_itself():
+    """Every step ends every session; the first states that follow must be independent draws."""
+    joint = np.zeros((3, 1, 1, 3))
+    joint[..., 2] = 1.0
+    start = np.array([0.5, 0.5, 0.0])
+    mdp = FiniteMDP(joint, np.zeros((3, 1, 1)), start, np.arange(3) == 2, np.eye(3, dtype="f"))
+    envs = TabularVectorEnv(mdp, 100)
+    envs.reset(seed=0)
+    for _ in range(20):
+        envs.step(np.zeros(100, int))
+        assert 20 < (envs.state == 0).sum() < 80
+
+
+def test_a_terminal_state_that_moves_on_or_pays_is_refused():
+    mdp = random_mdp(0)
+    moves, paid = mdp.joint.copy(), mdp.event_reward.copy()
+    moves[-1, 0, 0, [0, -1]] = [0.1, 0.9]
+    paid[-1, 1, 0] = 1.0
+    for changes in ({"joint": moves}, {"event_reward": paid}):
+        with pytest.raises(ValueError, match="terminal: such states must loop to themselves"):
+            replace(mdp, **changes)
+    never = mdp.event_reward.copy()
+    never[-1, :, 1] = 1.0  # of an event that cannot happen there
+    replace(mdp, event_reward=never)

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -218,6 +219,27 @@ def loads(folder) -> DQN:
         return DQN.load(folder, previous=True)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a folder cannot be flushed there")
+def test_a_save_outlives_a_power_cut(tmp_path, monkeypatch):
+    """First the file goes to the disk, then it gets its name, then the name goes to the disk."""
+    agent, done = filled(DQN(BOX, TWO, SMALL)), []
+    agent.save(tmp_path)
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(number):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def watched_replace(source, target):
+        done.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    agent.save(tmp_path)
+    assert done == ["file", "agent.previous.npz", "agent.npz", "folder"]
+
+
 def test_the_save_before_is_kept_and_the_refusal_of_a_torn_one_says_how_to_load_it(tmp_path):
     agent = filled(DQN(BOX, TWO, SMALL))
     for agent.transitions in (1, 2, 3):
@@ -298,6 +320,30 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     assert row["mean_length"] == pytest.approx(np.mean([len(r) for _, r in rows]))
     assert row["start_value"] == pytest.approx(np.mean([first for first, _ in rows]))
     json.dumps(writer.rows)
+
+
+def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_callers():
+    """One session a step. Two stretches of two steps; the second learns and earns otherwise."""
+    writer = CurveWriter(100, 1, discount=0.5)
+    observation, yes, no = np.zeros((1, 1)), np.ones(1, bool), np.zeros(1, bool)
+    rows = []
+    for stretch, (paid, error, value) in enumerate([(1.0, 0.25, 4.0), (3.0, 0.5, -2.0)]):
+        for _ in range(2):
+            observation[:] = stretch
+            writer.session_step(observation, Step(np.array([paid]), observation, yes, no, yes))
+            observation[:] = 99.0
+            writer.updates(error, value)
+        rows.append(writer.row(2 * stretch + 2, 2, 0.1, 2, lambda first: first * [[1.0, 2.0]]))
+    for row, paid, error, value, start in zip(
+        rows, (1.0, 3.0), (0.25, 0.5), (4.0, -2.0), (0.0, 2.0), strict=True
+    ):
+        assert row["mean_return"] == row["discounted_return"] == paid
+        assert (row["td_error"], row["q_value"], row["start_value"]) == (error, value, start)
+    writer = CurveWriter(100, 2, discount=0.5)
+    given = np.zeros((2, 1))
+    writer.session_step(given, Step(np.ones(2), given, np.array([True, False]), no, yes.repeat(2)))
+    writer.session_step(given + 5, Step(np.ones(2), given, no.repeat(2), no, yes.repeat(2)))
+    assert not given.any(), "the caller's array was written over"
 
 
 def test_an_agent_that_has_learnt_promises_about_what_it_earns():
