@@ -47,11 +47,20 @@ EPSILON_DQNS: dict[str, tuple[dict[str, Any], int]] = {
     "linear over 10 %": ({"epsilon_fraction": 0.1}, EPSILON_STEPS),
     "linear over 50 %": ({"epsilon_fraction": 0.5}, EPSILON_STEPS),
 }
+# Losses on CartPole: changes of `pole_config`. The last two let q settle between syncs.
+LOSS_DQNS: dict[str, dict[str, Any]] = {
+    "mse": {},
+    "huber": {"loss": "huber"},
+    "huber, rare syncs": {"loss": "huber", "target_sync_every": 500},
+    "huber, one update a step": {
+        "loss": "huber", "target_sync_every": 500, "updates_per_transition": 1.0
+    },
+}  # fmt: skip
 STUDIES = {
     "shop": (*UNTRAINED[:-1], "LinUCB", "tabular", *SHOP_DQNS, "oracle"),
     "epsilon": tuple(EPSILON_DQNS),
     "pocket": ("DQN",),
-    "loss": ("mse", "huber"),
+    "loss": tuple(LOSS_DQNS),
 }
 
 
@@ -76,9 +85,9 @@ def pocket_config(seed: int) -> DQNConfig:
     )
 
 
-def pole_config(seed: int, loss: str) -> DQNConfig:
+def pole_config(seed: int, **changes: Any) -> DQNConfig:
     """CartPole's settings in CleanRL's script (arXiv:2111.08819), which syncs every 500 steps."""
-    return DQNConfig(
+    config = DQNConfig(
         seed=seed,
         discount=0.99,
         learning_rate=2.5e-4,
@@ -88,9 +97,9 @@ def pole_config(seed: int, loss: str) -> DQNConfig:
         learning_starts=10_000,
         updates_per_transition=0.1,
         target_sync_every=50,
-        loss=loss,
         double=False,
     )
+    return replace(config, **changes)
 
 
 def settings(study: str, method: str, seed: int) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def settings(study: str, method: str, seed: int) -> dict[str, Any]:
     if study == "pocket":
         made = asdict(pocket_config(seed)) | {"total_steps": POCKET_STEPS, "num_envs": POCKET_LANES}
     elif study == "loss":
-        made = asdict(pole_config(seed, method)) | {
+        made = asdict(pole_config(seed, **LOSS_DQNS[method])) | {
             "total_steps": POLE_STEPS,
             "num_envs": POLE_LANES,
         }
@@ -130,7 +139,7 @@ def run(study: str, method: str, seed: int) -> Outcome:
     if study == "pocket":
         return _run_pocket(seed)
     if study == "loss":
-        return _run_pole(pole_config(seed, method))
+        return _run_pole(pole_config(seed, **LOSS_DQNS[method]))
     customers = shop.make_shop(1000, seed - SEEDS[0] + CUSTOMER_SEED)
     if method in (dqns := SHOP_DQNS | EPSILON_DQNS):
         changes, steps = dqns[method]

@@ -72,13 +72,15 @@ def test_the_dqn_beats_every_baseline_with_an_interval_clear_of_0_and_in_time():
     assert (column("shop", "oracle", "return") > ours).all()
 
 
-def test_with_huber_loss_all_values_of_the_pole_run_away_with_squared_error_none():
-    assert stored_methods("loss") == list(STUDIES["loss"]) == ["mse", "huber"]
+def test_with_huber_loss_the_values_of_the_pole_run_away_unless_syncs_are_rare():
+    assert stored_methods("loss") == list(STUDIES["loss"])
     for method in STUDIES["loss"]:
         assert [row["seed"] for row in experiment_rows("loss", method)] == list(SEEDS)
-    bound = 1 / (1 - studies.pole_config(0, "mse").discount)
+    bound = 1 / (1 - studies.pole_config(0).discount)
     assert (column("loss", "mse", "largest q") < bound).all()
     assert (column("loss", "huber", "largest q") > 10_000 * bound).all()
+    for method in ("huber, rare syncs", "huber, one update a step"):  # q settles between syncs
+        assert (column("loss", method, "largest q") < 2 * bound).all()
 
 
 @pytest.mark.parametrize("method", REPEATED)
