@@ -77,7 +77,7 @@ bench-peers: setup ## Compare with other DQNs, in an environment of their own (o
 	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
 	@echo "Compared with the peers."
 
-experiments: setup ## Make the long studies' figures again (half an hour; Ctrl+C stops, again goes on)
+experiments: setup ## Make the long studies' figures again (most of an hour; Ctrl+C stops, again goes on)
 	@$(PY) -m dqnrec_lite.experiments $(STUDIES)
 	@$(PY) tools/hero.py
 	@echo "dqnrec_lite/experiments.jsonl and book/_static/hero.png are made anew."
@@ -129,9 +129,7 @@ peers-speed:
 	@$(PEERS_PY) tests/benchmarks/peers_speed.py
 
 peers-tasks:
-	@if [ -f tests/benchmarks/peers_sb3.py ]; then \
-		$(PEERS_PY) tests/benchmarks/peers_sb3.py book/data/peers_tasks.jsonl; \
-	else echo "There is no comparison on the standard tasks yet."; fi
+	@$(PEERS_PY) tests/benchmarks/peers_sb3.py dqnrec_lite/peers_sb3.jsonl
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.
 html: setup

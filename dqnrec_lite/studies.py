@@ -25,6 +25,13 @@ from dqnrec_lite.evaluation import Policy
 from dqnrec_lite.logs import SessionLog, record_sessions
 from dqnrec_lite.oracle import oracle_policy, solve_oracle
 from dqnrec_lite.pocket import PocketShop
+from dqnrec_lite.standard import (
+    STANDARD_DQNS,
+    STANDARD_METHODS,
+    run_task,
+    standard_config,
+    standard_settings,
+)
 from dqnrec_lite.tabular import policy_value, value_iteration
 
 SEEDS = range(1000, 1010)
@@ -61,6 +68,7 @@ STUDIES = {
     "epsilon": tuple(EPSILON_DQNS),
     "pocket": ("DQN",),
     "loss": tuple(LOSS_DQNS),
+    **STANDARD_METHODS,
 }
 
 
@@ -111,6 +119,8 @@ def settings(study: str, method: str, seed: int) -> dict[str, Any]:
             "total_steps": POLE_STEPS,
             "num_envs": POLE_LANES,
         }
+    elif study in STANDARD_METHODS:
+        made = standard_settings(study, method, seed)
     else:
         made = {"customers": CUSTOMERS, "customer_seed": seed - SEEDS[0] + CUSTOMER_SEED}
         if method in (dqns := SHOP_DQNS | EPSILON_DQNS):
@@ -140,6 +150,8 @@ def run(study: str, method: str, seed: int) -> Outcome:
         return _run_pocket(seed)
     if study == "loss":
         return _run_pole(pole_config(seed, **LOSS_DQNS[method]))
+    if study in STANDARD_METHODS:
+        return Outcome(*run_task(study, standard_config(study, seed, **STANDARD_DQNS[method])))
     customers = shop.make_shop(1000, seed - SEEDS[0] + CUSTOMER_SEED)
     if method in (dqns := SHOP_DQNS | EPSILON_DQNS):
         changes, steps = dqns[method]

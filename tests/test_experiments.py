@@ -8,16 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from dqnrec_lite import evaluate, experiments, make_shop, studies
+from dqnrec_lite import DQN, evaluate, experiments, make_shop, standard, studies
 from dqnrec_lite.baselines import attentive_policy, fixed_policy, fixed_rules, most_popular_item
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.evaluation import confidence_interval
 from dqnrec_lite.experiments import differences, experiment_rows, make_rows, read_rows, store
 from dqnrec_lite.logs import record_sessions
 from dqnrec_lite.oracle import oracle_policy, solve_oracle
+from dqnrec_lite.standard import standard_config
 from dqnrec_lite.studies import SEEDS, STUDIES, Outcome, session_figures, settings
 
 REPEATED = ("popular", "best fixed rule", "attentive rule", "oracle")
@@ -81,6 +83,42 @@ def test_with_huber_loss_the_values_of_the_pole_run_away_unless_syncs_are_rare()
     assert (column("loss", "huber", "largest q") > 10_000 * bound).all()
     for method in ("huber, rare syncs", "huber, one update a step"):  # q settles between syncs
         assert (column("loss", method, "largest q") < 2 * bound).all()
+
+
+@pytest.mark.parametrize("study", ["acrobot", "mountaincar"])
+def test_the_standard_tasks_have_ten_seeds_each_and_learn_what_they_must(study):
+    task = standard.TASKS[study]
+    for method in standard.STANDARD_METHODS[study]:
+        rows = experiment_rows(study, method)
+        assert [row["seed"] for row in rows] == list(SEEDS)
+        for row in rows:
+            figures, curve = row["figures"], row["curve"]
+            assert figures["lowest"] <= figures["return"] <= figures["highest"]
+            assert len(figures["greedy"]) == standard.POINTS
+            assert task.total_steps <= curve["transitions"][-1] < task.total_steps + standard.LANES
+    if task.required is not None:
+        passed = column(study, "DQN", "return") >= task.required
+        assert passed.sum() >= 9, passed
+
+
+def test_looking_at_the_greedy_policy_does_not_disturb_the_training():
+    agents, looks = [], []
+    for watched in (False, True):
+        envs = gym.make_vec("CartPole-v1", num_envs=3)
+        config = standard_config("cartpole", 5, learning_starts=100, batch_size=16)
+        agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+        others = gym.make_vec("CartPole-v1", num_envs=2)
+
+        def look(agent=agent, others=others):
+            looks.append(agent.transitions)
+            evaluate(agent.predict, others, 2)
+
+        agent.learn(standard.Watched(envs, agent, 1000, look) if watched else envs, 1000)
+        agents.append(agent)
+    for one, other in zip(*(agent.variables() for agent in agents), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert all(100 * i <= at < 100 * i + 3 for i, at in enumerate(looks, start=1))
+    assert len(looks) == standard.POINTS - 1
 
 
 @pytest.mark.parametrize("method", REPEATED)
