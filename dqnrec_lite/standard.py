@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -157,3 +157,50 @@ def judge(policy: Policy, q_values: Policy, study: str, seed: int) -> dict[str, 
         "highest": float(returns.max()),
         "promise": float(q_values(first).max(axis=1).mean()),
     }
+
+
+# Losses on CartPole: changes of `pole_config`. The last two let q settle between syncs.
+LOSS_DQNS: dict[str, dict[str, Any]] = {
+    "mse": {},
+    "huber": {"loss": "huber"},
+    "huber, rare syncs": {"loss": "huber", "target_sync_every": 500},
+    "huber, one update a step": {
+        "loss": "huber", "target_sync_every": 500, "updates_per_transition": 1.0
+    },
+}  # fmt: skip
+LOSS_STEPS = 100_000
+
+
+def pole_config(seed: int, **changes: Any) -> DQNConfig:
+    """CartPole's settings in CleanRL's script (arXiv:2111.08819), which syncs every 500 steps."""
+    config = DQNConfig(
+        seed=seed,
+        discount=0.99,
+        learning_rate=2.5e-4,
+        learning_rate_end=None,
+        hidden_sizes=(120, 84),
+        buffer_size=10_000,
+        learning_starts=10_000,
+        updates_per_transition=0.1,
+        target_sync_every=50,
+        double=False,
+    )
+    return replace(config, **changes)
+
+
+def loss_settings(method: str, seed: int) -> dict[str, Any]:
+    """What a row of the study of losses is made with."""
+    made = asdict(pole_config(seed, **LOSS_DQNS[method]))
+    return made | {"total_steps": LOSS_STEPS, "num_envs": LANES}
+
+
+def run_loss(method: str, seed: int) -> tuple[float, dict[str, Any], LearningCurve]:
+    """How large the values become; no true one exceeds 1 / (1 - discount) = 100."""
+    config = pole_config(seed, **LOSS_DQNS[method])
+    envs = gym.make_vec("CartPole-v1", num_envs=LANES)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    start = time.perf_counter()
+    curve = agent.learn(envs, LOSS_STEPS)
+    seconds = time.perf_counter() - start
+    q = agent.q_values(agent.replay.data.observation)  # of the last 10,000 steps
+    return seconds, {"largest q": float(q.max())}, curve

@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from dqnrec_lite import baselines, shop
@@ -26,8 +25,11 @@ from dqnrec_lite.logs import SessionLog, record_sessions
 from dqnrec_lite.oracle import oracle_policy, solve_oracle
 from dqnrec_lite.pocket import PocketShop
 from dqnrec_lite.standard import (
+    LOSS_DQNS,
     STANDARD_DQNS,
     STANDARD_METHODS,
+    loss_settings,
+    run_loss,
     run_task,
     standard_config,
     standard_settings,
@@ -40,7 +42,6 @@ SHOP_STEPS, SHOP_LANES = 2_000_000, 256
 LINUCB_STEPS, TABULAR_STEPS, LOG_SESSIONS = 200_000, 1_000_000, 20_000
 EPSILON_STEPS = 500_000
 POCKET_STEPS, POCKET_LANES = 4_000_000, 1024
-POLE_STEPS, POLE_LANES = 100_000, 8
 
 UNTRAINED = ("popular", "random", "best fixed rule", "attentive rule", "item-to-item", "oracle")
 # Methods of the Shop that are DQNs: changes of `shop_config`, and transitions.
@@ -54,15 +55,6 @@ EPSILON_DQNS: dict[str, tuple[dict[str, Any], int]] = {
     "linear over 10 %": ({"epsilon_fraction": 0.1}, EPSILON_STEPS),
     "linear over 50 %": ({"epsilon_fraction": 0.5}, EPSILON_STEPS),
 }
-# Losses on CartPole: changes of `pole_config`. The last two let q settle between syncs.
-LOSS_DQNS: dict[str, dict[str, Any]] = {
-    "mse": {},
-    "huber": {"loss": "huber"},
-    "huber, rare syncs": {"loss": "huber", "target_sync_every": 500},
-    "huber, one update a step": {
-        "loss": "huber", "target_sync_every": 500, "updates_per_transition": 1.0
-    },
-}  # fmt: skip
 STUDIES = {
     "shop": (*UNTRAINED[:-1], "LinUCB", "tabular", *SHOP_DQNS, "oracle"),
     "epsilon": tuple(EPSILON_DQNS),
@@ -93,32 +85,12 @@ def pocket_config(seed: int) -> DQNConfig:
     )
 
 
-def pole_config(seed: int, **changes: Any) -> DQNConfig:
-    """CartPole's settings in CleanRL's script (arXiv:2111.08819), which syncs every 500 steps."""
-    config = DQNConfig(
-        seed=seed,
-        discount=0.99,
-        learning_rate=2.5e-4,
-        learning_rate_end=None,
-        hidden_sizes=(120, 84),
-        buffer_size=10_000,
-        learning_starts=10_000,
-        updates_per_transition=0.1,
-        target_sync_every=50,
-        double=False,
-    )
-    return replace(config, **changes)
-
-
 def settings(study: str, method: str, seed: int) -> dict[str, Any]:
     """What a row is made with, ready for JSON: today's `config` of it."""
     if study == "pocket":
         made = asdict(pocket_config(seed)) | {"total_steps": POCKET_STEPS, "num_envs": POCKET_LANES}
     elif study == "loss":
-        made = asdict(pole_config(seed, **LOSS_DQNS[method])) | {
-            "total_steps": POLE_STEPS,
-            "num_envs": POLE_LANES,
-        }
+        made = loss_settings(method, seed)
     elif study in STANDARD_METHODS:
         made = standard_settings(study, method, seed)
     else:
@@ -149,7 +121,7 @@ def run(study: str, method: str, seed: int) -> Outcome:
     if study == "pocket":
         return _run_pocket(seed)
     if study == "loss":
-        return _run_pole(pole_config(seed, **LOSS_DQNS[method]))
+        return Outcome(*run_loss(method, seed))
     if study in STANDARD_METHODS:
         return Outcome(*run_task(study, standard_config(study, seed, **STANDARD_DQNS[method])))
     customers = shop.make_shop(1000, seed - SEEDS[0] + CUSTOMER_SEED)
@@ -249,14 +221,3 @@ def _run_pocket(seed: int) -> Outcome:
         "largest error over range": float(np.abs(q.max(axis=1) - v)[seen].max() / np.ptp(v[seen])),
     }
     return Outcome(seconds, figures, curve)
-
-
-def _run_pole(config: DQNConfig) -> Outcome:
-    """How large the values become; no true one exceeds 1 / (1 - discount)."""
-    envs = gym.make_vec("CartPole-v1", num_envs=POLE_LANES)
-    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
-    start = time.perf_counter()
-    curve = agent.learn(envs, POLE_STEPS)
-    seconds = time.perf_counter() - start
-    q = agent.q_values(agent.replay.data.observation)  # of the last 10,000 steps
-    return Outcome(seconds, {"largest q": float(q.max())}, curve)

@@ -78,7 +78,7 @@ def test_with_huber_loss_the_values_of_the_pole_run_away_unless_syncs_are_rare()
     assert stored_methods("loss") == list(STUDIES["loss"])
     for method in STUDIES["loss"]:
         assert [row["seed"] for row in experiment_rows("loss", method)] == list(SEEDS)
-    bound = 1 / (1 - studies.pole_config(0).discount)
+    bound = 1 / (1 - standard.pole_config(0).discount)
     assert (column("loss", "mse", "largest q") < bound).all()
     assert (column("loss", "huber", "largest q") > 10_000 * bound).all()
     for method in ("huber, rare syncs", "huber, one update a step"):  # q settles between syncs
