@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import gymnasium as gym
@@ -85,7 +86,7 @@ def test_with_huber_loss_the_values_of_the_pole_run_away_unless_syncs_are_rare()
         assert (column("loss", method, "largest q") < 2 * bound).all()
 
 
-@pytest.mark.parametrize("study", ["acrobot", "mountaincar"])
+@pytest.mark.parametrize("study", standard.TASKS)
 def test_the_standard_tasks_have_ten_seeds_each_and_learn_what_they_must(study):
     task = standard.TASKS[study]
     for method in standard.STANDARD_METHODS[study]:
@@ -99,6 +100,18 @@ def test_the_standard_tasks_have_ten_seeds_each_and_learn_what_they_must(study):
     if task.required is not None:
         passed = column(study, "DQN", "return") >= task.required
         assert passed.sum() >= 9, passed
+
+
+def test_a_pole_is_balanced_again_as_the_stored_row_says():
+    row = experiment_rows("cartpole", "DQN")[0]
+    seconds, figures, curve = standard.run_task(
+        "cartpole", standard_config("cartpole", row["seed"])
+    )
+    assert figures["return"] >= 450, "the last network, not the best one"
+    np.testing.assert_allclose(curve.mean_return[:3], row["curve"]["mean_return"][:3], rtol=0.5)
+    if figures["greedy"] == row["figures"]["greedy"]:  # the same processor: the same bits
+        assert figures == row["figures"]
+    assert seconds < 60
 
 
 def test_looking_at_the_greedy_policy_does_not_disturb_the_training():
@@ -119,6 +132,23 @@ def test_looking_at_the_greedy_policy_does_not_disturb_the_training():
         np.testing.assert_array_equal(one, other)
     assert all(100 * i <= at < 100 * i + 3 for i, at in enumerate(looks, start=1))
     assert len(looks) == standard.POINTS - 1
+
+
+def test_the_peers_rows_were_made_with_our_settings_of_today():
+    """Stable-Baselines3 is not installed here: `make bench-peers` made the rows."""
+    rows = read_rows(experiments.PEERS)
+    found = {(row["study"], row["method"], row["seed"]) for row in rows}
+    assert len(found) == len(rows)
+    for row in rows:
+        if row["study"] not in standard.TASKS:
+            continue
+        loss = row["method"].split(", ")[1]
+        expected = asdict(standard_config(row["study"], row["seed"], double=False, loss=loss))
+        assert {name: row["config"][name] for name in expected} == json.loads(json.dumps(expected))
+        task = standard.TASKS[row["study"]]
+        assert row["config"]["total_steps"] == task.total_steps
+        ours = (row["study"], row["method"].replace("Stable-Baselines3", "ours"), row["seed"])
+        assert ours in found, "each of theirs has one of ours beside it"
 
 
 @pytest.mark.parametrize("method", REPEATED)
