@@ -26,7 +26,7 @@ from dqnrec_lite.checks import check_kind, check_path
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.standard import TASKS
-from dqnrec_lite.studies import SEEDS, STUDIES, UNTRAINED, Outcome, run, settings
+from dqnrec_lite.studies import STUDIES, UNTRAINED, Outcome, run, seeds_of, settings
 
 Row = dict[str, Any]
 Task = tuple[str, str, int]  # study, method, seed
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.study) - set(STUDIES):
         parser.error(f"no such study: {', '.join(sorted(unknown))}")
     chosen = options.study or list(STUDIES)
-    tasks = [(s, method, seed) for s in chosen for method in STUDIES[s] for seed in SEEDS]
+    tasks = [(s, method, seed) for s in chosen for method in STUDIES[s] for seed in seeds_of(s)]
     partial = STORED.with_suffix(".check.partial" if options.check else ".partial")
     try:
         rows = make_rows(tasks, partial)

@@ -41,16 +41,17 @@ SHARED: dict[str, Any] = {
     "discount": 0.99,
     "hidden_sizes": (64, 64),
     "batch_size": 256,
+    "updates_per_transition": 0.5,
     "learning_rate_end": 0.0,
 }
 CARTPOLE: dict[str, Any] = {  # longer targets, younger data for them
+    "hidden_sizes": (128, 128),
     "n_step": 3,
-    "buffer_size": 20_000,
+    "buffer_size": 10_000,
     "epsilon_end": 0.02,
     "epsilon_fraction": 0.1,
     "learning_rate": 1e-3,
-    "updates_per_transition": 1.0,
-    "target_sync_every": 128,
+    "target_sync_every": 64,
 }
 ONE_STEP: dict[str, Any] = {
     "n_step": 1,
@@ -58,7 +59,6 @@ ONE_STEP: dict[str, Any] = {
     "epsilon_end": 0.05,
     "epsilon_fraction": 0.2,
     "learning_rate": 2.3e-3,
-    "updates_per_transition": 0.5,
     "target_sync_every": 48,
 }
 # Changes of a task's settings, by method: what the book shows to work, and to fail.

@@ -37,6 +37,8 @@ from dqnrec_lite.standard import (
 from dqnrec_lite.tabular import policy_value, value_iteration
 
 SEEDS = range(1000, 1010)
+# The settings of CartPole were changed once after seeds 1000 to 1006 had been seen: fresh ones.
+FRESH_SEEDS = range(1100, 1110)
 CUSTOMERS, CUSTOMER_SEED = 4000, 2000
 SHOP_STEPS, SHOP_LANES = 2_000_000, 256
 LINUCB_STEPS, TABULAR_STEPS, LOG_SESSIONS = 200_000, 1_000_000, 20_000
@@ -83,6 +85,11 @@ def pocket_config(seed: int) -> DQNConfig:
         epsilon_end=0.8,
         learning_rate_end=0.0,
     )
+
+
+def seeds_of(study: str) -> range:
+    """The training seeds on which a study reports."""
+    return FRESH_SEEDS if study == "cartpole" else SEEDS
 
 
 def settings(study: str, method: str, seed: int) -> dict[str, Any]:

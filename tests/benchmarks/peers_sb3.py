@@ -209,11 +209,14 @@ def main() -> int:
     parser.add_argument("study", nargs="*", help="some of cartpole, acrobot, ...; none: all")
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
-    seeds = studies.SEEDS[: options.seeds]
     tasks = [("machine", "check_env", 0)]
     for study in options.study or [*TASKS, "shop"]:
         methods = (OURS, MSE, OURS_HUBER, HUBER) if study == "cartpole" else (OURS, MSE)
-        tasks += [(study, method, seed) for method in methods for seed in seeds]
+        tasks += [
+            (study, method, seed)
+            for method in methods
+            for seed in studies.seeds_of(study)[: options.seeds]
+        ]
     partial = options.path.with_suffix(".partial")
     rows = make_rows(tasks, partial, run, settings)
     store(rows, options.path)
