@@ -14,7 +14,7 @@ MODULES = list(mutants.table())
 
 def test_every_module_that_learns_simulates_or_estimates_is_in_the_table():
     others = {
-        "__init__", "experiments", "plotting", "progress", "studies",
+        "__init__", "experiments", "plotting", "progress", "standard", "studies",
     }  # fmt: skip
     package = {path.stem for path in (ROOT / "dqnrec_lite").glob("*.py")}
     assert package - others == set(MODULES)
