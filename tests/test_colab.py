@@ -97,7 +97,9 @@ def test_the_copy_writes_the_package_as_it_is_and_stands_before_the_set_up_cell(
 
 @each_notebook
 def test_the_stored_rows_travel_with_the_chapters_that_read_them(copies, path):
-    reads = any(re.search(r"experiment_rows|experiments\.", cell.source) for cell in code_cells(path))
+    reads = any(
+        re.search(r"experiment_rows|experiments\.", cell.source) for cell in code_cells(path)
+    )
     unpack = code_cells(copies[path.stem])[0].source
     assert reads == ("\nFILES[\"experiments.jsonl\"] = r'''\n" in unpack)
 
