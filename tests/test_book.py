@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+import yaml
 from colab import stand_alone
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
@@ -134,8 +135,11 @@ def test_a_chapter_offers_its_copy_that_stands_alone_and_colab_only_if_there_is_
     copy = HTML / "colab" / f"{path.stem}.ipynb"
     assert nbformat.read(copy, as_version=4) == stand_alone(source)
     assert f"../colab/{path.stem}.ipynb" in read(path).links
-    address = re.search(r"^repository:\n  url: .*github", CONFIG.read_text(), re.M)
-    assert any("//colab." in link for link in read(path).links) == bool(address)
+    repository = yaml.safe_load(CONFIG.read_text())["repository"]["url"]
+    buttons = [link for link in read(path).links if "//colab." in link]
+    assert len(buttons) == repository.startswith("https://github.com/")
+    book = repository.removeprefix("https://github.com/").removesuffix(".git")
+    assert all(f"/{book}" in link for link in buttons)
 
 
 @each_page

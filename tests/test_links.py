@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCRIPTS = [path for folder in ("dqnrec_lite", "tools") for path in (ROOT / folder).glob("*.py")]
 SETTINGS = [ROOT / name for name in ("CITATION.cff", "_config.yml", "pyproject.toml")]
 # The book's own address, as soon as it has one; _config.yml says where it is set.
-OWN = (yaml.safe_load((ROOT / "_config.yml").read_text()).get("repository") or {}).get("url", "")
+OWN = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
 HOSTS = {
     "creativecommons.org": "the licence of the prose",
