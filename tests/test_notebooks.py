@@ -173,7 +173,9 @@ def test_the_page_of_snippets_shows_every_tagged_cell_once_and_says_where_it_is_
     tagged = [name.split() for name in SNIPPETS if ".ipynb" in name]
     assert sorted(shown) == sorted((name.removesuffix(".ipynb"), cell) for name, cell in tagged)
     for section in page.split("\n### ")[1:]:
-        assert "{doc}`/notebooks/" in section, section.splitlines()[0]
+        [(number, chapter)] = re.findall(r"\{doc\}`Chapter (\d+) </notebooks/(\w+)>`", section)
+        assert chapter in NOTEBOOKS
+        assert int(number) == int(chapter[:2]), section
         assert len(re.findall(r"^```(?:python|\{snippet\})", section, re.M)) == 1, section
 
 
