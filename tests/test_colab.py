@@ -8,11 +8,14 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from types import SimpleNamespace
 
 import colab
 import nbformat
 import pytest
-from sphinx_book import lone_notebook_links
+import yaml
+from jupyter_book.config import get_final_config
+from sphinx_book import offer_lone_notebook
 
 RUN = ("02_shop_as_mdp", "01_the_example", "08_target_network")  # the quickest
 SHIPPED = {  # by Colab; cycler comes with Matplotlib, Keras and TensorBoard with TensorFlow
@@ -163,13 +166,31 @@ def test_chapters_and_package_import_nothing_that_colab_does_not_ship():
     assert imported("import nbformat.v4\nfrom pandas import Series") == {"nbformat", "pandas"}
 
 
+# --- The links on the pages ----------------------------------------------------------------------
+
+
+def chapter_page(repository: str, page: str = "notebooks/02_shop") -> str:
+    """A page's text as the extension leaves it, with this address in _config.yml."""
+    settings = yaml.safe_load((colab.ROOT / "_config.yml").read_text())
+    settings["repository"]["url"] = repository
+    sphinx, _ = get_final_config(user_yaml=settings, cli_config={"latex_individualpages": False})
+    app = SimpleNamespace(config=SimpleNamespace(**sphinx))
+    context = {
+        "body": "<h1>The shop</h1><p>Who acts?</p><h1>Appendix</h1>",
+        "pathto": lambda address, resource: f"../{address}",
+    }
+    offer_lone_notebook(app, page, "page.html", context, None)
+    return context["body"]
+
+
 ADDRESS = "https://github.com/owner/book"
 
 
 @pytest.mark.parametrize("repository", [ADDRESS, ADDRESS + "/", ADDRESS + ".git"])
-def test_with_an_address_on_github_a_page_offers_colab_the_copy(repository):
-    links = lone_notebook_links("02_shop", "../colab/02_shop.ipynb", repository)
-    assert re.findall('href="([^"]*)"', links) == [
+def test_with_an_address_on_github_a_chapter_offers_colab_its_copy(repository):
+    body = chapter_page(repository)
+    assert body.startswith('<h1>The shop</h1>\n<p class="lone-notebook">')
+    assert re.findall('href="([^"]*)"', body) == [
         "../colab/02_shop.ipynb",
         "https://colab.research.google.com/github/owner/book/blob/gh-pages/colab/02_shop.ipynb",
     ]
@@ -177,5 +198,8 @@ def test_with_an_address_on_github_a_page_offers_colab_the_copy(repository):
 
 @pytest.mark.parametrize("repository", ["", "https://example.org/owner/book", "owner/book"])
 def test_without_an_address_that_colab_can_open_there_is_the_download_alone(repository):
-    links = lone_notebook_links("02_shop", "../colab/02_shop.ipynb", repository)
-    assert re.findall('href="([^"]*)"', links) == ["../colab/02_shop.ipynb"]
+    assert re.findall('href="([^"]*)"', chapter_page(repository)) == ["../colab/02_shop.ipynb"]
+
+
+def test_a_page_that_is_no_chapter_offers_nothing():
+    assert "href" not in chapter_page(ADDRESS, "book/faq")
