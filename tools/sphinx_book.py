@@ -80,7 +80,7 @@ def lone_notebook_links(name: str, address: str, repository: str) -> str:
     if found := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repository):
         colab = f"https://colab.research.google.com/github/{found[1]}/blob/gh-pages/colab/"
         links.append(f'<a class="colab-button" href="{colab}{name}.ipynb">Open it in Colab</a>')
-    return f'<p class="lone-notebook">{" · ".join(links)}</p>'
+    return f'<p class="lone-notebook">{". ".join(links)}.</p>'
 
 
 def offer_lone_notebook(
