@@ -53,7 +53,7 @@ test-oldest: setup ## Unit tests with the lowest versions that requirements.txt 
 	@$(PY) -m uv pip install --python .venv-oldest --resolution lowest-direct --requirement requirements.txt
 	@$(PY) -m uv pip install --python .venv-oldest --quiet --no-deps --no-build-isolation --editable .
 	@.venv-oldest/bin/python -m pytest $(filter-out tests/test_book.py tests/test_browser.py \
-		tests/test_notebooks.py, $(wildcard tests/test_*.py))
+		tests/test_notebooks.py tests/test_colab.py, $(wildcard tests/test_*.py))
 
 audit: setup ## Known vulnerabilities of the versions in requirements.lock
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
@@ -67,6 +67,10 @@ lab: setup ## Open the notebooks in JupyterLab
 notebooks: export TQDM_DISABLE := 1
 notebooks: setup ## Run all notebooks again and store their outputs (or some: NOTEBOOKS="00_quickstart")
 	@$(PY) tools/notebooks.py $(NOTEBOOKS)
+
+.PHONY: colab
+colab: setup ## Write each chapter as one notebook that needs no other file, into _build/colab
+	@$(PY) tools/colab.py
 
 bench: setup ## Measure simulator, encoding, acting, updating, training beside NumPy's floor (3 min)
 	@$(PY) tests/benchmarks/bench.py

@@ -7,9 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
+import yaml
+from colab import stand_alone
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
+CONFIG = HTML.parents[1] / "_config.yml"
 # The themes' own templates lie among the static files; they are no pages.
 PAGES = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.parts)
 # Elements that make a browser fetch something, and the attribute that says what.
@@ -123,6 +127,19 @@ def test_every_link_inside_the_book_leads_to_a_page_and_a_place_on_it(path):
 def test_every_image_says_in_words_what_it_shows(path):
     for image in read(path).images:
         assert image.get("alt", "").strip(), image
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.parent.name == "notebooks"], ids=name_of)
+def test_a_chapter_offers_its_copy_that_stands_alone_and_colab_only_if_there_is_an_address(path):
+    source = nbformat.read(HTML.parents[1] / "notebooks" / f"{path.stem}.ipynb", as_version=4)
+    copy = HTML / "colab" / f"{path.stem}.ipynb"
+    assert nbformat.read(copy, as_version=4) == stand_alone(source)
+    assert f"../colab/{path.stem}.ipynb" in read(path).links
+    repository = yaml.safe_load(CONFIG.read_text())["repository"]["url"]
+    buttons = [link for link in read(path).links if "//colab." in link]
+    assert len(buttons) == repository.startswith("https://github.com/")
+    book = repository.removeprefix("https://github.com/").removesuffix(".git")
+    assert all(f"/{book}" in link for link in buttons)
 
 
 @each_page

@@ -167,6 +167,18 @@ def test_a_snippet_runs_alone_in_a_fresh_interpreter(name, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+def test_the_page_of_snippets_shows_every_tagged_cell_once_and_says_where_it_is_explained():
+    page = (ROOT / "book" / "snippets.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```\{snippet\} (\S+) (\S+)$", page, re.M)
+    tagged = [name.split() for name in SNIPPETS if ".ipynb" in name]
+    assert sorted(shown) == sorted((name.removesuffix(".ipynb"), cell) for name, cell in tagged)
+    for section in page.split("\n### ")[1:]:
+        [(number, chapter)] = re.findall(r"\{doc\}`Chapter (\d+) </notebooks/(\w+)>`", section)
+        assert chapter in NOTEBOOKS
+        assert int(number) == int(chapter[:2]), section
+        assert len(re.findall(r"^```(?:python|\{snippet\})", section, re.M)) == 1, section
+
+
 def test_a_changed_number_fails_and_the_message_names_notebook_and_cell(tmp_path):
     for stem, number in (("right", 42), ("changed", 43)):
         cells = [

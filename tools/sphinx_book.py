@@ -1,11 +1,21 @@
-"""Sphinx extension: what autodoc needs to write the book's API page."""
+"""Sphinx extension: what this book's pages need beyond Jupyter Book.
+
+The API page needs a quiet TensorFlow and short type names; each chapter offers itself as a
+notebook that stands alone; the page of snippets shows cells of the chapters.
+"""
 
 import os
 import re
+from html import escape
+from pathlib import Path
 from typing import Any
 
+import nbformat
+from colab import write_copies
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
 
 # How NumPy's array types come out once Python has resolved them, and how a reader writes them.
 SHORT = [
@@ -50,7 +60,66 @@ def write_array_types_short(
     return signature, returns
 
 
+def write_lone_notebooks(app: Sphinx) -> None:
+    """Put the chapters' copies that stand alone among the pages, in the folder colab."""
+    if app.builder.format == "html":
+        write_copies(Path(app.outdir) / "colab")
+
+
+def lone_notebook_links(name: str, address: str, repository: str) -> str:
+    """HTML: a link to the chapter's copy and, if Colab can open it from GitHub, a button.
+
+    Args:
+        name: of the notebook, without suffix.
+        address: of the copy, from the page.
+        repository: the book's public address; empty while it has none. Its branch gh-pages must
+            hold the built book, for Colab opens the copy there: it does not fetch the package.
+    """
+    download = f'<a href="{escape(address)}" download>Download this chapter</a>'
+    links = [f"{download} as one notebook that needs no other file of the book"]
+    if found := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repository):
+        colab = f"https://colab.research.google.com/github/{found[1]}/blob/gh-pages/colab/"
+        links.append(f'<a class="colab-button" href="{colab}{name}.ipynb">Open it in Colab</a>')
+    return f'<p class="lone-notebook">{". ".join(links)}.</p>'
+
+
+def offer_lone_notebook(
+    app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    """Set the links below the title of each chapter."""
+    folder, _, name = page.rpartition("/")
+    if folder == "notebooks" and "</h1>" in context.get("body", ""):
+        address = context["pathto"](f"colab/{name}.ipynb", resource=True)
+        repository = app.config.html_theme_options.get("repository_url") or ""
+        links = lone_notebook_links(name, address, repository)
+        context["body"] = context["body"].replace("</h1>", f"</h1>\n{links}", 1)
+
+
+class Snippet(SphinxDirective):
+    """Show a chapter's cell that is tagged as a snippet: arguments are chapter and cell id."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        name, cell_id = self.arguments
+        path = Path(self.env.srcdir, "notebooks", f"{name}.ipynb")
+        self.env.note_dependency(str(path))
+        try:
+            cells = nbformat.read(path, as_version=4).cells
+        except FileNotFoundError as error:
+            raise self.error(f"there is no chapter {name!r}") from error
+        for cell in cells:
+            if cell.id == cell_id and "snippet" in cell.metadata.get("tags", []):
+                block = nodes.literal_block(cell.source, cell.source, language="python")
+                self.set_source_info(block)
+                return [block]
+        raise self.error(f"{name} has no cell {cell_id!r} that is tagged snippet")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("snippet", Snippet)
+    app.connect("builder-inited", write_lone_notebooks)
+    app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)
     app.connect("autodoc-process-signature", write_array_types_short)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
