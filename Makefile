@@ -2,12 +2,13 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-numerics test-oldest audit mutants lab notebooks bench bench-peers
+.PHONY: help book zip pdf test test-numerics test-oldest audit mutants lab notebooks bench bench-peers
 .PHONY: experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
 # The peers' environment sees the packages of .venv; ours lies here.
 PEERS_PY := PYTHONPATH=. .venv-peers/bin/python
+BOOK := deep-q-learning-for-recommender-systems
 MATHJAX := 3.2.2
 UV := 0.13.9
 PIP_AUDIT := 2.10.1
@@ -35,6 +36,16 @@ help: ## This list
 
 book: html ## Build the book from the stored outputs, warnings as errors
 	@echo "The book is ready: file://$(CURDIR)/_build/html/index.html"
+
+zip: html ## Pack the book into one file, to unpack anywhere and open from disk
+	@rm -rf _build/$(BOOK) _build/$(BOOK).zip
+	@cp -r _build/html _build/$(BOOK)
+	@$(PY) -m zipfile -c _build/$(BOOK).zip _build/$(BOOK)
+	@rm -r _build/$(BOOK)
+	@echo "_build/$(BOOK).zip holds the book: unpack it and open index.html."
+
+pdf: html ## Print the book into one PDF (needs Chromium)
+	@$(PY) tools/pdf.py _build/$(BOOK).pdf
 
 test: export TQDM_DISABLE := 1
 test: check ## Check everything: format, lint, types, book, tests, every notebook cell

@@ -1,254 +1,371 @@
-"""The book in a real browser: headless Chromium, and a local server that watches.
+"""The book in a real browser: headless Chromium, driven by Playwright, with real keys and clicks.
 
-The server sends every page with a content policy that forbids other hosts, and Chromium reports
-what it refused; and it puts a line before the page's own scripts that keeps what goes wrong.
+Every page is opened twice: from a local server on a wide light screen, and from disk, as a reader
+of the unpacked book opens it, on a narrow dark one.
 """
 
-import html
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
+from contextlib import contextmanager
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 
-HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
-CHAPTERS = [
+# The themes' own templates lie among the static files; they are no pages.
+PAGES = [
     path.relative_to(HTML).as_posix()
-    for folder in ("book", "notebooks")
-    for path in sorted((HTML / folder).glob("*.html"))
+    for path in sorted(HTML.rglob("*.html"))
+    if "_static" not in path.parts and path != HTML / "index.html"  # only leads to the first page
 ]
-each_page = pytest.mark.parametrize("page", CHAPTERS)
-
-# Loads a page into a frame of a given width and reports what it finds there.
-PROBE = """<!doctype html><title>probe</title><link rel="icon" href="data:,">
-<body style="margin:0"><pre id="report"></pre>
-<script>
-const wanted = new URLSearchParams(location.search);
-const frame = document.createElement("iframe");
-frame.style = `border:0; width:${wanted.get("width")}px; height:900px`;
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-function level(color) {  // relative luminance, WCAG 2
-  const part = color.match(/[\\d.]+/g).map(Number);
-  const [r, g, b] = part.slice(0, 3).map((c) => (c /= 255) <= 0.04045 ? c / 12.92
-    : ((c + 0.055) / 1.055) ** 2.4);
-  return part.length > 3 && part[3] === 0 ? null : 0.2126 * r + 0.7152 * g + 0.0722 * b;
+DESK = [("desk", page) for page in PAGES]
+DISK = [("disk", page) for page in PAGES]
+on_the_desk = pytest.mark.parametrize("visit", DESK, indirect=True, ids="-".join)
+everywhere = pytest.mark.parametrize("visit", DESK + DISK, indirect=True, ids="-".join)
+VIEWS = {
+    "desk": {"viewport": {"width": 1300, "height": 900}, "color_scheme": "light"},
+    "disk": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
 }
-function contrast(view, element) {
-  const front = level(view.getComputedStyle(element).color);
-  let back = null;
-  for (let at = element; at && back === null; at = at.parentElement)
-    back = level(view.getComputedStyle(at).backgroundColor);
-  if (back === null) back = 1;
-  return (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+SEARCHES = {
+    "discount": "book/glossary.html",
+    "replay buffer": "notebooks/07_replay.html",
+    "target network": "notebooks/08_target_network.html",
+    "LinUCB": "notebooks/10_evaluation.html",
+    "Huber": "notebooks/06_q_network.html",
+    "propensity": "book/glossary.html",
+    "epsilon": "notebooks/09_training.html",
+    "recency": "notebooks/03_state_encoding.html",
+    "potential": "notebooks/04_reward_function.html",
+    "value_iteration": "book/api.html",
 }
-frame.onload = async () => {
-  const view = frame.contentWindow, page = view.document, report = {};
-  if (page.querySelector("script[src*=mathjax]")) await view.MathJax.startup.promise;
-  await pause(300);
-  const mode = wanted.get("mode");
-  page.documentElement.dataset.theme = mode;
-  page.documentElement.dataset.mode = mode;
-  await pause(600);
-  report.wrong = view.wrong;
-  report.math = page.querySelectorAll("mjx-container").length;
-  report.untypeset = [...page.querySelectorAll("mjx-container")]
-    .filter((e) => !e.querySelector("svg")).map((e) => e.outerHTML);
-  report.mathErrors = [...page.querySelectorAll("mjx-merror, [data-mjx-error]")]
-    .map((e) => e.dataset.mjxError || e.textContent);
-  const clone = page.querySelector("article, main").cloneNode(true);
-  clone.querySelectorAll("pre, code, script, mjx-container").forEach((e) => e.remove());
-  report.text = clone.textContent;
-  report.tooWide = page.documentElement.scrollWidth - page.documentElement.clientWidth;
-  report.broken = [...page.images].filter((i) => i.complete && i.getClientRects().length
-    && !i.naturalWidth).map((i) => i.src);
-  report.background = level(view.getComputedStyle(page.body).backgroundColor);
-  report.contrast = [...page.querySelectorAll("article p, article li, article h1, article h2")]
-    .filter((e) => e.getClientRects().length && e.textContent.trim())
-    .map((e) => [contrast(view, e), e.textContent.trim().slice(0, 60)])
-    .sort((a, b) => a[0] - b[0])[0];
-  report.toggles = [...page.querySelectorAll("article details, article .toggle")].map((box) => {
-    const shut = box.tagName === "DETAILS" ? !box.open : box.classList.contains("toggle-hidden");
-    const button = box.tagName === "DETAILS" ? box.querySelector("summary")
-      : box.querySelector("button.toggle-button");
-    button.click();
-    const open = box.tagName === "DETAILS" ? box.open : !box.classList.contains("toggle-hidden");
-    return [shut, open];
-  });
-  const copied = [];
-  page.execCommand = () => { copied.push(page.getSelection().toString()
-    || (page.activeElement && page.activeElement.value) || ""); return true; };
-  report.copies = [];
-  for (const button of page.querySelectorAll("button.copybtn")) {
-    const code = page.querySelector(button.dataset.clipboardTarget).textContent;
-    button.click();
-    report.copies.push([code, copied[copied.length - 1] ?? null]);
-  }
-  document.getElementById("report").textContent = JSON.stringify(report);
-};
-frame.src = wanted.get("page");
-document.body.append(frame);
-</script>"""
 
 
-# Keeps errors of scripts, of missing files and on the console.
-WATCH = """<script>window.wrong = [];
-const gone = (e) => "not loaded: " + e.target.outerHTML;
-addEventListener("error", (e) => wrong.push(e.message || gone(e)), true);
-addEventListener("unhandledrejection", (e) => wrong.push(String(e.reason)));
-console.error = (...words) => wrong.push(words.join(" "));
-</script>"""
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; report-uri /refused"
-
-
-class Handler(SimpleHTTPRequestHandler):
-    def __init__(self, *arguments, **named) -> None:
-        super().__init__(*arguments, directory=str(HTML), **named)
-
-    def do_GET(self) -> None:
-        path = HTML / self.path.split("?")[0].lstrip("/")
-        if self.path.startswith("/probe?"):
-            self.send_page(PROBE)
-        elif path.suffix == ".html" and path.is_file():
-            self.send_page(path.read_text(encoding="utf-8").replace("<head>", "<head>" + WATCH, 1))
-        else:
-            super().do_GET()
-
-    def send_page(self, text: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Security-Policy", POLICY)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def do_POST(self) -> None:
-        report = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.refused.append(json.loads(report)["csp-report"]["blocked-uri"])
-        self.send_response(204)
-        self.end_headers()
-
-    def log_request(self, code="-", size="-") -> None:
-        self.server.answers.append((int(code), self.path))
-
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_) -> None:
         pass
 
 
 @pytest.fixture(scope="module")
-def server():
+def browser():
     for found, what in [
-        (CHAPTERS, "the book is not built: run `make book` (`make test` does so first)"),
+        (PAGES, "the book is not built: run `make book` (`make test` does so first)"),
         (CHROMIUM, "Chromium is not installed. Debian, Ubuntu:  sudo apt install chromium"),
     ]:
         if not found:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.answers, served.refused = [], []
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield served
-    served.shutdown()
-
-
-def visit(server, address: str, folder: Path) -> str:
-    """The page's content after its scripts have run."""
-    server.answers.clear()
-    server.refused.clear()
-    host = f"127.0.0.1:{server.server_address[1]}"
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={folder}",
-        "--window-size=1400,1000", "--virtual-time-budget=20000", "--dump-dom",
-        f"http://{host}/{address}",
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
-
-
-def probe(server, page: str, folder: Path, width: int, mode: str) -> dict:
-    """What PROBE reports of a page, and what the server saw meanwhile."""
-    content = visit(server, f"probe?page=/{page}&width={width}&mode={mode}", folder)
-    text = re.search(r'<pre id="report">(.*?)</pre>', content, re.S).group(1)
-    assert text, "the page did not come to rest"
-    seen = {"answers": list(server.answers), "refused": list(server.refused)}
-    return json.loads(html.unescape(text)) | seen
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="module")
-def wide(server, tmp_path_factory):
-    """Each page once, on a wide light screen."""
-    reports = {}
-
-    def report(page: str) -> dict:
-        if page not in reports:
-            folder = tmp_path_factory.mktemp("wide")
-            reports[page] = probe(server, page, folder, 1300, "light")
-        return reports[page]
-
-    return report
+def addresses(tmp_path_factory):
+    """Where each view finds the book: on a server of ours, and in a folder somewhere else."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = shutil.copytree(HTML, tmp_path_factory.mktemp("reader") / "The book, unpacked")
+    yield {"desk": f"http://127.0.0.1:{server.server_address[1]}", "disk": folder.as_uri()}
+    server.shutdown()
 
 
-@each_page
-def test_a_page_loads_whole_without_an_error_and_asks_no_other_host(wide, page):
-    report = wide(page)
-    assert report["refused"] == []
-    assert report["wrong"] == []
-    assert {code for code, _ in report["answers"]} == {200}, report["answers"]
-    assert len(report["answers"]) > 5
-    assert report["broken"] == []
+@pytest.fixture(scope="module")
+def contexts(browser):
+    """A fresh profile for each view, whose pages may read the clipboard."""
+    made = {name: browser.new_context(**view) for name, view in VIEWS.items()}
+    for context in made.values():
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        context.set_default_timeout(10_000)
+    return made
 
 
-@each_page
-def test_mathematics_is_typeset(wide, page):
-    report = wide(page)
-    assert report["untypeset"] == []
-    assert report["mathErrors"] == []
-    assert not re.search(r"\$\$|\\\(|\\\[|\\begin\{", report["text"])
+@contextmanager
+def opened(context, home: str, address: str):
+    """The page at rest, what was asked for, and what went wrong so far."""
+    page, requests, faults = context.new_page(), [], []
+    page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda request: faults.append(f"not loaded: {request.url}"))
+    page.on("response", lambda r: faults.append(f"{r.status}: {r.url}") if r.status > 399 else None)
+
+    def note(request) -> None:
+        if not request.url.startswith(("data:", "blob:")):
+            requests.append(request.url)
+            if not request.url.startswith(home + "/"):
+                faults.append(f"another host: {request.url}")
+
+    page.on("request", note)
+    page.goto(f"{home}/{address}")
+    page.evaluate("window.MathJax?.startup?.promise.then(() => null)")
+    page.wait_for_timeout(100)
+    yield page, requests, faults
+    page.close()
 
 
-def test_some_pages_hold_mathematics(wide):
-    assert sum(wide(page)["math"] > 0 for page in CHAPTERS) >= 2
+@pytest.fixture(scope="module")
+def visit(request, contexts, addresses):
+    """One page in one view; pytest runs all tests of a visit before it opens the next."""
+    view, name = request.param
+    with opened(contexts[view], addresses[view], name) as (page, requests, faults):
+        yield page, requests, faults, name
 
 
-@each_page
-def test_copy_buttons_copy_the_code(wide, page):
-    for code, copied in wide(page)["copies"]:
-        assert copied is not None
-        without_prompts = re.sub(r"^(>>> |\.\.\. |\$ )", "", code, flags=re.M)
-        assert copied.split() == without_prompts.split()
+@everywhere
+def test_a_page_loads_whole_without_an_error_and_asks_no_other_host(visit):
+    page, requests, faults, _ = visit
+    assert faults == []
+    assert len(requests) > 5
+    assert page.evaluate(
+        "[...document.images].filter((i) => i.getClientRects().length"
+        " && !(i.complete && i.naturalWidth && i.alt.trim())).map((i) => i.outerHTML)"
+    ) == []  # fmt: skip
 
 
-@each_page
-def test_folded_parts_are_shut_and_open_at_a_click(wide, page):
-    assert all(shut and open_ for shut, open_ in wide(page)["toggles"])
+@everywhere
+def test_mathematics_is_typeset(visit):
+    page, *_ = visit
+    wrong, text = page.evaluate("""() => {
+        const all = [...document.querySelectorAll("mjx-container")];
+        const wrong = all.filter((e) => !e.querySelector("svg") || e.querySelector(
+            "[data-mml-node=merror], [data-mjx-error]")).map((e) => e.outerHTML);
+        const clone = document.querySelector("article, main").cloneNode(true);
+        clone.querySelectorAll("pre, code, script, mjx-container").forEach((e) => e.remove());
+        return [wrong, clone.textContent];
+    }""")
+    assert wrong == []
+    assert not re.search(r"\$\$|\\\(|\\\[|\\begin\{", text)
 
 
-@each_page
-def test_a_page_is_readable_at_phone_width_and_in_the_dark(server, tmp_path, page):
-    report = probe(server, page, tmp_path, 390, "dark")
-    assert report["tooWide"] <= 0
-    assert report["background"] < 0.1
-    assert report["contrast"][0] > 4.5, report["contrast"]
+@everywhere
+def test_a_page_is_no_wider_than_the_screen(visit):
+    page, *_ = visit
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-def test_the_watch_itself_sees_a_remote_script_a_missing_file_and_a_broken_script(
-    server, tmp_path, monkeypatch
-):
-    page = tmp_path / "page.html"
-    page.write_text(
-        "<html><head><script src='https://cdn.example.org/a.js'></script></head><body><main>"
-        "<img src='missing.png' alt=''><script>nothing.there()</script></main></body></html>"
+def cells_of(name: str) -> list[dict]:
+    """The cells of a page's notebook; none for a page that is no notebook."""
+    notebook = ROOT / Path(name).with_suffix(".ipynb")
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.is_file() else []
+
+
+@on_the_desk
+def test_copy_buttons_copy_the_code_and_nothing_else(visit):
+    page, _, _, name = visit
+    copies = page.evaluate("""async () => {
+        const copies = [];
+        for (const button of document.querySelectorAll("button.copybtn")) {
+            await navigator.clipboard.writeText("");
+            button.click();
+            copies.push([document.querySelector(button.dataset.clipboardTarget).textContent,
+                await navigator.clipboard.readText()]);
+        }
+        return copies;
+    }""")
+    assert page.locator(".cell_output .copybtn").count() == 0
+    copied = [copy.strip("\n") for _, copy in copies]
+    code = ["".join(c["source"]).strip("\n") for c in cells_of(name) if c["cell_type"] == "code"]
+    assert [copy for copy in copied if copy in code] == code
+    for (shown, _), copy in zip(copies, copied, strict=True):
+        lines = shown.strip("\n").split("\n")
+        prompts = re.compile(r">>> |\.\.\. |\$ ")
+        if any(map(prompts.match, lines)):
+            lines = [prompts.sub("", line, count=1) for line in lines if prompts.match(line)]
+        assert copy == "\n".join(lines)
+
+
+@on_the_desk
+def test_folded_parts_open_and_shut_by_key_and_by_mouse(visit):
+    page, _, _, name = visit
+    folds = page.locator("article details").all()
+    hidden = [c for c in cells_of(name) if "hide-cell" in c["metadata"].get("tags", [])]
+    assert len(folds) == len(hidden) or not cells_of(name)
+    for fold in folds:
+        summary = fold.locator("summary").first
+        states = [fold.get_attribute("open") is not None]
+        for act in (partial(summary.press, "Enter"), partial(summary.press, " "), summary.click):
+            act()
+            states.append(fold.get_attribute("open") is not None)
+        assert states == [False, True, False, True]
+
+
+@everywhere
+def test_nothing_serious_stands_in_the_way_of_a_screen_reader_or_a_weak_eye(visit):
+    page, *_ = visit
+    # The words of code have a test of their own: on each page, axe would look at each one's colour.
+    page.evaluate(
+        "document.querySelectorAll('pre').forEach((e) => { e.textContent = e.textContent; })"
     )
-    monkeypatch.setattr("test_browser.HTML", tmp_path)
-    report = probe(server, "page.html", tmp_path / "profile", 800, "light")
-    assert report["refused"] == ["https://cdn.example.org/a.js"]
-    assert (404, "/missing.png") in report["answers"]
-    assert len(report["wrong"]) == 3
+    assert serious(page) == []
+
+
+@on_the_desk
+def test_a_printed_page_shows_everything_and_cuts_nothing_off(visit):
+    # The last test of a visit: the page keeps its printed form.
+    page, *_ = visit
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 658, "height": 980})  # A4 within its margins
+    hidden, wide, cut, around = page.evaluate("""() => {
+        const article = document.querySelector("article, main");
+        const edge = article.getBoundingClientRect().right + 1;
+        const all = (names) => [...article.querySelectorAll(names)];
+        return [
+            all("pre").filter((e) => !e.checkVisibility()),
+            all("pre, .sig, table, img, div.math, mjx-container > svg").filter((e) =>
+                e.getBoundingClientRect().right > edge),
+            all("pre, .sig, table, div.math").filter((e) => e.scrollWidth > e.clientWidth + 1),
+            [...document.querySelectorAll(".bd-sidebar, .bd-header-article, .copybtn, footer")]
+                .filter((e) => e.checkVisibility()),
+        ].map((some) => some.map((e) => e.outerHTML.slice(0, 200)));
+    }""")
+    assert hidden == []
+    assert wide == []
+    assert cut == []
+    assert around == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_colours_of_code_are_strong_enough(contexts, addresses, view):
+    texts = "".join((HTML / page).read_text(encoding="utf-8") for page in PAGES)
+    kinds = sorted(set(re.findall(r'<span class="([a-z][a-z0-9]{0,2})">', texts)))
+    assert len(kinds) > 20
+    with opened(contexts[view], addresses[view], "book/faq.html") as (page, *_):
+        page.evaluate(
+            """(kinds) => {
+                const code = kinds.map((kind) => `<span class="${kind}">${kind}</span>`).join(" ");
+                document.querySelector("article").innerHTML =
+                    `<div class="highlight"><pre id="sample" tabindex="0">${code}</pre></div>`;
+            }""",
+            kinds,
+        )
+        assert serious(page) == []
+
+
+def serious(page) -> list[tuple[str, str]]:
+    """What axe-core calls serious or critical: the rule, and the element that breaks it."""
+    options = {"resultTypes": ["violations"], "preload": False}
+    return [
+        (rule["id"], node["html"][:200])
+        for rule in Axe().run(page, options=options).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def test_some_pages_have_mathematics_and_folds_and_code_to_copy():
+    texts = [(HTML / page).read_text(encoding="utf-8") for page in PAGES]
+    for mark in ("mathjax/tex-svg", "<details", 'class="cell_input'):
+        assert sum(mark in text for text in texts) > 3, mark
+
+
+def test_a_click_on_a_copy_button_copies(contexts, addresses):
+    for view in VIEWS:
+        with opened(contexts[view], addresses[view], "notebooks/00_quickstart.html") as (page, *_):
+            cell = page.locator("div.cell_input").first
+            cell.hover()
+            cell.locator("button.copybtn").click()
+            copied = page.evaluate("navigator.clipboard.readText()")
+            assert copied.strip() == cell.locator("pre").text_content().strip()
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_the_theme_switch_goes_round_and_is_remembered(browser, addresses, by_key):
+    context = browser.new_context(**VIEWS["desk"])
+    with opened(context, addresses["desk"], "book/index.html") as (page, _, faults):
+        switch = page.locator(".theme-switch-button:visible").first
+        seen = {}
+        for _ in range(3):
+            switch.press("Enter") if by_key else switch.click()
+            page.wait_for_timeout(500)
+            page.reload()
+            mode = page.evaluate("document.documentElement.dataset.mode")
+            seen[mode] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert set(seen) == {"auto", "light", "dark"}
+        assert seen["auto"] == seen["light"] != seen["dark"]
+        assert faults == []
+    context.close()
+
+
+@pytest.mark.parametrize("words", SEARCHES)
+def test_search_finds_the_right_page(contexts, addresses, words):
+    with opened(contexts["disk"], addresses["disk"], f"search.html?q={words}") as (page, _, faults):
+        assert SEARCHES[words] in results(page)[:5]
+        assert faults == []
+
+
+def results(page) -> list[str]:
+    """The pages that a finished search found, best first."""
+    page.locator("#search-results .search-summary", has_text=re.compile("found|did not")).wait_for()
+    links = page.locator("#search-results ul.search > li > a").all()
+    return [link.get_attribute("href").split("#")[0].split("?")[0] for link in links]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_word_typed_into_the_search_field_leads_to_its_page(contexts, addresses, view):
+    with opened(contexts[view], addresses[view], "book/faq.html") as (page, _, faults):
+        page.keyboard.press("Control+k")
+        page.keyboard.type("bootstrap")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?*")
+        assert len(results(page)) > 1
+        page.locator("#search-results ul.search > li > a").first.click()
+        page.wait_for_url(lambda address: "search.html" not in address)
+        assert "bootstrap" in page.locator("article").inner_text().lower()
+        assert faults == []
+
+
+def test_search_says_when_it_finds_nothing(contexts, addresses):
+    with opened(contexts["disk"], addresses["disk"], "search.html?q=zzyzx") as (page, *_):
+        assert results(page) == []
+
+
+def test_the_whole_book_becomes_one_pdf_with_bookmarks(browser, tmp_path):
+    target = tmp_path / "book.pdf"
+    command = [sys.executable, str(ROOT / "tools" / "pdf.py"), str(target)]
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
+    data = target.read_bytes()
+    assert data.startswith(b"%PDF-")
+    assert data.count(b"/Type /Page\n") > 100
+    assert b"/Type /Outlines" in data
+    assert data.count(b"/Dest ") > 500  # links within the book
+    assert b"file:" not in data
+    for bookmark in (b"Contents", b"Glossary", b"5. What should Q be?", b"API reference"):
+        assert b"/Title (" + bookmark + b")" in data, bookmark
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_first_address_leads_to_the_first_page(contexts, addresses, view):
+    page = contexts[view].new_page()
+    page.goto(f"{addresses[view]}/index.html")
+    page.wait_for_url("**/book/index.html")
+    page.close()
+
+
+def test_the_watch_itself_sees_what_goes_wrong(contexts, tmp_path):
+    (tmp_path / "page.html").write_text(
+        "<html><head><script src='https://cdn.example.org/a.js'></script></head><body><main>"
+        "<p style='color: #ccc; background: #fff'>pale</p><img src='missing.png'>"
+        "<script>nothing.there()</script></main></body></html>"
+    )
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    home = f"http://127.0.0.1:{server.server_address[1]}"
+    with opened(contexts["desk"], home, "page.html") as (page, _, faults):
+        assert "another host: https://cdn.example.org/a.js" in faults
+        assert f"404: {home}/missing.png" in faults
+        assert any("nothing is not defined" in fault for fault in faults)
+        assert {rule for rule, _ in serious(page)} >= {"color-contrast", "image-alt"}
+    server.shutdown()

@@ -1,7 +1,8 @@
 """Sphinx extension: what this book's pages need beyond Jupyter Book.
 
-The API page needs a quiet TensorFlow and short type names; each chapter offers itself as a
-notebook that stands alone; the page of snippets shows cells of the chapters.
+The API page needs a quiet TensorFlow, short type names and lists that screen readers read; each
+chapter offers itself as a notebook that stands alone; the page of snippets shows cells of the
+chapters; search must work without a server.
 """
 
 import os
@@ -116,10 +117,35 @@ class Snippet(SphinxDirective):
         raise self.error(f"{name} has no cell {cell_id!r} that is tagged snippet")
 
 
+def write_lists_that_screen_readers_read(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    """Mend two kinds of list in what Sphinx writes.
+
+    The parameters of a long signature come as a definition list without a term. The entries of a
+    bibliography, in a list, have a role that ARIA 1.2 gave up.
+    """
+
+    def mend(signature: re.Match[str]) -> str:
+        text = signature.group()
+        for wrong, right in (("dl", "ul"), ("dd", "li")):
+            text = text.replace(f"<{wrong}>", f"<{right}>").replace(f"</{wrong}>", f"</{right}>")
+        return text
+
+    if "body" in context:
+        body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = re.sub(r'<dt class="sig .*?</dt>', mend, body, flags=re.DOTALL)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("snippet", Snippet)
     app.connect("builder-inited", write_lone_notebooks)
     app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)
     app.connect("autodoc-process-signature", write_array_types_short)
+    app.connect("html-page-context", write_lists_that_screen_readers_read)
+    # Under each hit the search quotes the page, which it fetches; no browser lets a file do so.
+    app.add_js_file(
+        None, body="DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:';"
+    )
     return {"parallel_read_safe": True, "parallel_write_safe": True}
