@@ -103,7 +103,7 @@ verify: setup ## Make the long studies' figures again and compare them with the 
 	@echo "The stored figures hold; book/_static/hero.png is drawn from them."
 
 mutants: export TQDM_DISABLE := 1
-mutants: setup ## Plant small faults in the package and see that the unit tests notice (half an hour)
+mutants: setup ## Plant small faults in the package and see that the unit tests notice (an hour)
 	@$(PY) tools/mutants.py $(MODULES)
 
 lint: check ## Check format, lint and types only
