@@ -42,8 +42,8 @@ class HistoryEncoder:
 
     Args:
         num_histories: how many customers are followed side by side (n).
-        num_categories: C.
-        num_kinds: K. Item `i` has category `i // K` and kind `i % K`.
+        num_categories: how many (C).
+        num_kinds: how many (K); item `i` has category `i // K` and kind `i % K`.
         page_limit: pages after which a session is cut off.
         decay: what is left of a count after one page, in [0, 1].
 

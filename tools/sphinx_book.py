@@ -61,6 +61,13 @@ def write_array_types_short(
     return signature, returns
 
 
+def skip_what_says_nothing(
+    _app: Sphinx, _what: str, _name: str, thing: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """Leave out the fields of named tuples, of which Python knows a number only."""
+    return (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") or None
+
+
 def write_lone_notebooks(app: Sphinx) -> None:
     """Put the chapters' copies that stand alone among the pages, in the folder colab."""
     if app.builder.format == "html":
@@ -143,6 +150,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)
     app.connect("autodoc-process-signature", write_array_types_short)
+    app.connect("autodoc-skip-member", skip_what_says_nothing)
     app.connect("html-page-context", write_lists_that_screen_readers_read)
     # Under each hit the search quotes the page, which it fetches; no browser lets a file do so.
     app.add_js_file(
