@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help book zip pdf test test-numerics test-oldest audit mutants lab notebooks bench bench-peers
-.PHONY: screenshots experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
+.PHONY: figures screenshots experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
 # The peers' environment sees the packages of .venv; ours lies here.
@@ -82,6 +82,9 @@ notebooks: setup ## Run all notebooks again and store their outputs (or some: NO
 .PHONY: colab
 colab: setup ## Write each chapter as one notebook that needs no other file, into _build/colab
 	@$(PY) tools/colab.py
+
+figures: setup ## Show every figure as colour-blind eyes, grey print and a phone do, in _build/figures
+	@$(PY) tools/figures.py
 
 screenshots: html ## Take the README's pictures of the book again (needs Chromium)
 	@$(PY) tools/screenshots.py

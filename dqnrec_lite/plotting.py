@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from dqnrec_lite.checks import check_array, check_kind, check_number
 from dqnrec_lite.curve import LearningCurve
 
-# Okabe & Ito's palette (2008), told apart by most colour-blind readers, darkened for white paper.
+# Okabe & Ito's palette (2008), darkened so that words in it can be read on white paper. Blue and
+# orange, the pair used most, differ in grey and to the colour-blind too; the rest need another cue.
 COLORS = {
-    "blue": "#0072b2",
-    "orange": "#d55e00",
+    "blue": "#005280",
+    "orange": "#c15500",
     "green": "#00795a",
     "pink": "#b0578d",
     "grey": "#6b7280",
@@ -75,7 +76,7 @@ def plot_learning_curve(
         check_number(f"levels[{name!r}]", level)
     if not np.isfinite(curve.mean_return).any():
         raise ValueError("curve.mean_return: a finite number expected, no session ended")
-    figure, axes = plt.subplots()
+    figure, axes = plt.subplots(figsize=(0.88 * WIDTH, HEIGHT))  # the names need room beside it
     thousands = curve.transitions / 1000
     axes.plot(thousands, curve.mean_return, color=COLORS["blue"])
     last = curve.mean_return[np.isfinite(curve.mean_return)][-1]
@@ -101,7 +102,7 @@ def plot_intervals(
     Args:
         intervals: name -> (mean, low, high), drawn from top to bottom.
         xlabel: label and unit of the horizontal axis.
-        highlight: the row that the figure is about.
+        highlight: the row that the figure is about, in blue and bold.
 
     Raises:
         TypeError: intervals is no mapping.
@@ -113,14 +114,18 @@ def plot_intervals(
     for name, interval in intervals.items():
         check_array(f"intervals[{name!r}]", interval, (3,))
     figure, axes = plt.subplots(figsize=(WIDTH, 0.5 * len(intervals) + 1.0))
+    axes.set_yticks(range(len(intervals)), list(intervals))
     for row, (name, (mean, low, high)) in enumerate(intervals.items()):
-        color = COLORS["blue"] if name == highlight else COLORS["grey"]
+        color, weight = (
+            (COLORS["blue"], "bold") if name == highlight else (COLORS["grey"], "normal")
+        )
         axes.plot([low, high], [row, row], color=color, linewidth=3, solid_capstyle="butt")
         axes.plot(mean, row, "o", color=color, markersize=8)
         axes.annotate(
-            f"{mean:.1f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=color
-        )
-    axes.set_yticks(range(len(intervals)), list(intervals))
+            f"{mean:.1f}", (mean, row), (0, 8), textcoords="offset points", ha="center",
+            color=color, fontweight=weight,
+        )  # fmt: skip
+        axes.get_yticklabels()[row].set_fontweight(weight)
     axes.set_ylim(len(intervals) - 0.5, -0.7)
     axes.set_xlim(left=0)
     axes.set_xlabel(xlabel)

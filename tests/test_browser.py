@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from figures import PHONE
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,7 @@ PAGES = [
 DESK = [("desk", page) for page in PAGES]
 DISK = [("disk", page) for page in PAGES]
 on_the_desk = pytest.mark.parametrize("visit", DESK, indirect=True, ids="-".join)
+on_the_phone = pytest.mark.parametrize("visit", DISK, indirect=True, ids="-".join)
 everywhere = pytest.mark.parametrize("visit", DESK + DISK, indirect=True, ids="-".join)
 VIEWS = {
     "desk": {"viewport": {"width": 1300, "height": 900}, "color_scheme": "light"},
@@ -153,6 +155,16 @@ def test_mathematics_is_typeset(visit):
 def test_a_page_is_no_wider_than_the_screen(visit):
     page, *_ = visit
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@on_the_phone
+def test_figures_reach_from_edge_to_edge_of_a_phone(visit):
+    # So wide that the words in them can be read: see test_figures.py.
+    page, *_ = visit
+    widths = page.evaluate(
+        "[...document.querySelectorAll('article figure img')].map((i) => i.clientWidth)"
+    )
+    assert all(width >= PHONE for width in widths)
 
 
 def cells_of(name: str) -> list[dict]:

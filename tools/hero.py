@@ -30,7 +30,7 @@ def main() -> None:
         returns.setdefault(row["method"], []).append(row["figures"]["return"])
     methods = [method for method in NAMES if method in returns]
     use_house_style()
-    figure, axes = plt.subplots(figsize=(7, 0.49 * len(methods)))
+    figure, axes = plt.subplots(figsize=(6.8, 0.49 * len(methods)))
     for row, method in enumerate(methods):
         values = np.array(returns[method])
         mean, (low, high) = values.mean(), confidence_interval(values)

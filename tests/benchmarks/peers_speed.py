@@ -140,7 +140,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     use_house_style()
     lines = result["summary"]
-    figure, axes = plt.subplots(figsize=(7, 0.46 * len(lines) + 0.9))
+    figure, axes = plt.subplots(figsize=(6.5, 0.46 * len(lines) + 0.9))
     for place, line in enumerate(lines):
         rate, own = line["rate"], line["name"].startswith(OURS)
         color = COLORS["blue"] if own else COLORS["black"]
