@@ -115,10 +115,23 @@ def test_every_picture_says_in_words_what_it_shows(name):
     for cell in code_cells(name):
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-            assert len(alt) > 40, f"{cell.id}: alt text {alt!r}"
+            assert len(alt.split()) >= 12, f"{cell.id}: alt text {alt!r}"
+            assert not re.match(r"(an? |the )?(picture|image|figure|plot|graph)\b", alt, re.I), alt
+            caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+            assert len(caption.split()) >= 5, f"{cell.id}: caption {caption!r}"
+            assert alt != caption, f"{cell.id}: the alt text says what the caption says"
     for cell in NOTEBOOKS[name].cells:
         if cell.cell_type == "markdown":
             assert "![](" not in cell.source, f"{cell.id}: a picture without alt text"
+
+
+def test_no_two_pictures_are_described_alike():
+    images = [
+        c.metadata.get("mystnb", {}).get("image", {}) for n in NOTEBOOKS for c in code_cells(n)
+    ]
+    alts = [image["alt"] for image in images if image]
+    assert len(alts) > 40
+    assert len(set(alts)) == len(alts)
 
 
 @each_notebook
