@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup, Tag
 from colab import stand_alone
+from sphinx_book import EVERYDAY, PLAIN_PAGES, uses_of
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
 CONFIG = HTML.parents[1] / "_config.yml"
@@ -22,6 +24,7 @@ FETCHED = {
     "video": ("src", "poster"), "audio": ("src",), "embed": ("src",), "object": ("data",),
     "image": ("href", "xlink:href"), "use": ("href", "xlink:href"),
 }  # fmt: skip
+HEADINGS = {f"h{level}" for level in range(1, 7)}
 NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "genindex", "author", "alternate"}
 
 
@@ -151,6 +154,82 @@ def test_a_chapter_offers_its_copy_that_stands_alone_and_colab_only_if_there_is_
     assert len(buttons) == repository.startswith("https://github.com/")
     book = repository.removeprefix("https://github.com/").removesuffix(".git")
     assert all(f"/{book}" in link for link in buttons)
+
+
+# --- Glossary and index --------------------------------------------------------------------------
+
+
+def term_of(link: Tag) -> str:
+    return link["href"].rpartition("#")[2]
+
+
+@cache
+def term_links(path: Path) -> tuple[list[Tag], list[Tag]]:
+    """Links to the glossary: those made at a first use, and those that the text itself makes."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    made, written = soup.select("a.term.first-use"), soup.select("a.term:not(.first-use)")
+    return made, written
+
+
+@cache
+def terms() -> set[str]:
+    """Anchors of the glossary's entries."""
+    soup = BeautifulSoup((HTML / "book" / "glossary.html").read_text("utf-8"), "html.parser")
+    return {entry["id"] for entry in soup.select("dl.glossary dt[id]")}
+
+
+@each_page
+def test_a_page_links_a_glossary_term_once_and_in_running_prose_only(path):
+    made, written = (list(map(term_of, links)) for links in term_links(path))
+    assert len(made) == len(set(made))
+    assert set(made).isdisjoint(written)
+    assert set(made) <= terms()
+    assert not made or name_of(path).removesuffix(".html") not in PLAIN_PAGES
+    for link in term_links(path)[0]:
+        around = {parent.name for parent in link.parents}
+        assert "p" in around, link
+        assert not around & {"a", "code", "pre", "th", "dt", "figcaption", *HEADINGS}, link
+        assert not link.find_parent(class_=["math", "highlight", "cell_input", "cell_output"]), link
+
+
+def test_every_glossary_term_is_linked_from_the_pages_around_it():
+    pages = [path for path in PAGES if name_of(path) != "book/glossary.html"]
+    assert len(terms()) > 90
+    made, written = (
+        {term_of(link) for path in pages for link in term_links(path)[kind]} for kind in (0, 1)
+    )
+    assert made | written == terms()
+    assert len(made) > 50
+    everyday = {f"term-{term}" for term in EVERYDAY}
+    assert everyday <= written - made
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Policies, no policy evaluation", [("Policies", "policy"), ("policy evaluation",) * 2]),
+        ("two MDPs", [("MDPs", "MDP")]),
+        ("an mdp, a POMDP, an MDP-based shop", []),
+        ("off-policy data", [("off-policy", "off-policy")]),
+        ("the TD\ntarget, never a td target", [("TD\ntarget", "TD target")]),
+        ("Step sizes: a step, sizes", [("Step sizes", "step size")]),
+        ("deep Q-learning's policymaker", [("Q-learning", "Q-learning")]),
+    ],
+)
+def test_uses_of_a_term_are_whole_words_and_the_longest_term_wins(text, found):
+    some = ["policy evaluation", "off-policy", "Q-learning", "step size", "TD target", "policy"]
+    some.append("MDP")
+    assert [(use[0], some[use.lastindex - 1]) for use in uses_of(some).finditer(text)] == found
+
+
+def test_the_index_leads_to_terms_to_the_package_and_to_the_sections_that_explain():
+    links = set(read(HTML / "genindex.html").links)
+    listed = (HTML.parents[1] / "genindex.md").read_text(encoding="utf-8")
+    places = re.findall(r"(\S+)#(\S+)", listed)
+    assert len(places) > 100
+    assert {f"{page}.html#{section}" for page, section in places} <= links
+    assert {f"book/glossary.html#{term}" for term in terms()} <= links
+    assert "book/api.html#dqnrec_lite.DQN.learn" in links
 
 
 @each_page

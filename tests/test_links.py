@@ -25,9 +25,11 @@ OWN = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
 HOSTS = {
     "creativecommons.org": "the licence of the prose",
+    "deepmind.com": "further reading: recorded lectures",
     "farama.org": "cited: how vector environments restart",
     "github.com": "cited: code and reports; outside the bibliography the book's own only",
     "gymnasium.farama.org": "the interface of environments; cited: time limits",
+    "huggingface.co": "further reading: a course",
     "openai.com": "cited: Baselines' DQN",
     "spinningup.openai.com": "cited: Spinning Up",
     "www.tensorflow.org": "cited: TF-Agents",

@@ -2,7 +2,8 @@
 
 The API page needs a quiet TensorFlow, short type names and lists that screen readers read; each
 chapter offers itself as a notebook that stands alone; the page of snippets shows cells of the
-chapters; search must work without a server.
+chapters; a glossary term is a link where a page first uses it; the index names the chapters that
+explain it; search must work without a server.
 """
 
 import os
@@ -15,8 +16,10 @@ import nbformat
 from colab import write_copies
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
 
 # How NumPy's array types come out once Python has resolved them, and how a reader writes them.
 SHORT = [
@@ -26,6 +29,14 @@ SHORT = [
     ),
     (r"~numpy\._typing\.\S*_Buffer \| .*?\[complex \| bytes \| str\]", "ArrayLike"),
 ]
+
+# Terms whose everyday sense comes up too: a power of two, the pole on its cart, the environment
+# that pip installs into, "returns" as a verb. They are links only where a page says {term} itself.
+EVERYDAY = {"cart", "environment", "potential", "power", "return", "state", "sweep"}
+# Pages whose terms stay plain: the glossary itself, lists of names and titles, the first page.
+PLAIN_PAGES = {"book/glossary", "book/api", "book/bibliography", "book/index"}
+# What is no running prose, though there may be paragraphs in it.
+NO_PROSE = (nodes.Titular, nodes.literal, nodes.math, nodes.raw, nodes.reference, nodes.thead)
 
 
 def import_tensorflow_quietly(_app: Sphinx, _env: BuildEnvironment, docnames: list[str]) -> None:
@@ -144,6 +155,84 @@ def write_lists_that_screen_readers_read(
         context["body"] = re.sub(r'<dt class="sig .*?</dt>', mend, body, flags=re.DOTALL)
 
 
+def glossary(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
+    """Page and anchor of each term."""
+    objects = env.get_domain("std").get_objects()
+    return {name: (page, anchor) for name, _, kind, page, anchor, _ in objects if kind == "term"}
+
+
+def write_all_pages_if_terms_changed(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Which pages to write besides those that were read: a new term may stand on any."""
+    before, env.glossary = getattr(env, "glossary", None), glossary(env)
+    return [] if env.glossary == before else sorted(env.found_docs)
+
+
+def uses_of(terms: list[str]) -> re.Pattern[str]:
+    """A pattern that finds the terms; its group i + 1 stands for terms[i], earlier ones go first.
+
+    Whole words, singular or plural, small or capital; acronyms as they are written.
+    """
+
+    def form(word: str) -> str:
+        if len(re.findall("[A-Z]", word)) > 1:
+            return re.escape(word)
+        stem = word.removesuffix("y")
+        return f"(?i:{re.escape(stem)}{'(?:y|ie)' if stem != word else ''})"
+
+    forms = "|".join("(" + r"\s+".join(map(form, term.split())) + ")" for term in terms)
+    return re.compile(rf"(?<![\w-])(?:{forms})(?:s|es)?(?![\w-])")
+
+
+def link_first_uses(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Make each glossary term a link where the prose of a page first uses it.
+
+    A term that the page links anyway, by {term}, is left alone. All such links get the class term,
+    those made here the class first-use too.
+    """
+    linked = set()
+    for link in doctree.findall(nodes.reference):
+        if link.children and "std-term" in getattr(link[0], "attributes", {}).get("classes", []):
+            link["classes"].append("term")
+            linked.add(link.get("refid") or link["refuri"].partition("#")[2])
+    if page in PLAIN_PAGES:
+        return
+    places = glossary(app.env)
+    terms = sorted(places.keys() - EVERYDAY, key=lambda term: (-len(term), term))
+    uses = uses_of(terms)
+    for text in list(doctree.findall(nodes.Text)):
+        around, node = [], text.parent
+        while node is not None:
+            around.append(node)
+            node = node.parent
+        if not any(isinstance(node, nodes.paragraph) for node in around):
+            continue
+        if any(isinstance(node, NO_PROSE) for node in around):
+            continue
+        parts: list[nodes.Node] = []
+        end = 0
+        for use in uses.finditer(text):
+            glossary_page, anchor = places[terms[use.lastindex - 1]]
+            if anchor not in linked:
+                linked.add(anchor)
+                word = nodes.inline(use[0], use[0], classes=["std-term"])
+                link = make_refnode(app.builder, page, glossary_page, anchor, word)
+                link["classes"] += ["term", "first-use"]
+                parts += [nodes.Text(text[end : use.start()]), link]
+                end = use.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
+def index_explained_terms(app: Sphinx, _builder: Builder) -> None:
+    """Add to the index where the terms in genindex.md are explained: chapter, and section in it."""
+    entries = app.env.get_domain("index").entries
+    source = Path(app.srcdir, "genindex.md").read_text(encoding="utf-8")
+    for term, places in re.findall(r"^- (.+): (.+)$", source, re.MULTILINE):
+        for page, _, section in (place.partition("#") for place in places.split()):
+            title = app.env.titles[page].astext()
+            entries[page].append(("single", f"{term}; {title}", section, "", None))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("snippet", Snippet)
     app.connect("builder-inited", write_lone_notebooks)
@@ -152,6 +241,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", write_array_types_short)
     app.connect("autodoc-skip-member", skip_what_says_nothing)
     app.connect("html-page-context", write_lists_that_screen_readers_read)
+    app.connect("env-updated", write_all_pages_if_terms_changed)
+    app.connect("doctree-resolved", link_first_uses)
+    app.connect("write-started", index_explained_terms)
     # Under each hit the search quotes the page, which it fetches; no browser lets a file do so.
     app.add_js_file(
         None, body="DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:';"
