@@ -114,15 +114,25 @@ class Watched(VectorWrapper):
         return super().step(actions)
 
 
-def run_task(study: str, config: DQNConfig) -> tuple[float, dict[str, Any], LearningCurve]:
+def run_task(
+    study: str, config: DQNConfig, first_weights: list[np.ndarray] | None = None
+) -> tuple[float, dict[str, Any], LearningCurve]:
     """Train on one of `TASKS`; seconds, figures and the learning curve.
 
     The figures hold those of `judge`, and under "greedy" the mean return of the greedy policy at
     each tenth of the training, 20 episodes each. The seconds are without this looking.
+
+    Args:
+        study: name of the task.
+        config: the settings.
+        first_weights: of both networks, kernel, bias, kernel, bias, ...; None: drawn as ever.
     """
     task, seed, greedy, looking = TASKS[study], config.seed, [], 0.0
     envs = gym.make_vec(task.name, num_envs=LANES)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    if first_weights is not None:
+        agent.q_network.set_weights(first_weights)
+        agent.target_network.set_weights(first_weights)
     others = gym.make_vec(task.name, num_envs=POINT_EPISODES)
 
     def look() -> None:

@@ -30,6 +30,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import gymnasium as gym
+import numpy as np
 import stable_baselines3.dqn.dqn as sb3
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -41,8 +42,9 @@ from dqnrec_lite.experiments import make_rows, store
 from dqnrec_lite.standard import LANES, POINT_EPISODES, POINTS, TASKS, judge, standard_config
 from dqnrec_lite.studies import Outcome, shop_config
 
-# Two of each: the loss is part of the settings.
+# Two of each: the loss is part of the settings. Ours also with the first weights of theirs.
 OURS, OURS_HUBER = "ours, mse", "ours, huber"
+THEIR_WEIGHTS = ", their first weights"
 MSE, HUBER = "Stable-Baselines3, mse", "Stable-Baselines3, huber"
 SHOP, SHOP_LANES, SHOP_STEPS, SHOP_UPDATES = "dqnrec_lite/Shop-v0", 256, 500_000, 5
 LOSSES = {MSE: lambda q, target: 0.5 * torch.mean((q - target) ** 2),
@@ -110,6 +112,11 @@ def their_agent(study: str, config: DQNConfig) -> sb3.DQN:
     )
 
 
+def their_weights(study: str, config: DQNConfig) -> list[np.ndarray]:
+    """The first weights of `their_agent` as Keras wants them: kernels the other way round."""
+    return [p.detach().numpy().T.copy() for p in their_agent(study, config).q_net.parameters()]
+
+
 class Watch(BaseCallback):
     """Looks at the greedy policy at each tenth of the training; `seconds` it took."""
 
@@ -160,7 +167,8 @@ def run_theirs(study: str, method: str, seed: int) -> Outcome:
 def run_ours(study: str, method: str, seed: int) -> Outcome:
     config = config_of(study, method, seed)
     if study in TASKS:
-        return Outcome(*standard.run_task(study, config))
+        weights = their_weights(study, config) if method.endswith(THEIR_WEIGHTS) else None
+        return Outcome(*standard.run_task(study, config, weights))
     envs = make_shop(SHOP_LANES, seed)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     start = time.perf_counter()
@@ -211,7 +219,9 @@ def main() -> int:
     torch.set_num_threads(1)
     tasks = [("machine", "check_env", 0)]
     for study in options.study or [*TASKS, "shop"]:
-        methods = (OURS, MSE, OURS_HUBER, HUBER) if study == "cartpole" else (OURS, MSE)
+        methods: tuple[str, ...] = (OURS, MSE)
+        if study == "cartpole":
+            methods += (OURS_HUBER, HUBER, OURS + THEIR_WEIGHTS, OURS_HUBER + THEIR_WEIGHTS)
         tasks += [
             (study, method, seed)
             for method in methods
