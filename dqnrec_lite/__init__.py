@@ -8,11 +8,16 @@ import os as _os
 import gymnasium as _gym
 
 
-def _import_tensorflow_quietly() -> None:
-    """Keep TensorFlow's start-up messages, which C++ writes to file descriptor 2, off the screen.
+def _import_tensorflow() -> None:
+    """Quietly, and with one thread an operation unless the environment says otherwise.
 
-    They are no result and no error; since TensorFlow 2.21 no setting hides them all.
+    Its start-up messages, which C++ writes to file descriptor 2, are no result and no error; since
+    TensorFlow 2.21 no setting hides them all. Two threads share a product of matrices as small as
+    the book's more slowly than one computes it, and the other cores have their own work: acting.
+    So the bits do not depend on the number of cores either. TensorFlow reads the setting when it
+    computes first; it holds for the whole process.
     """
+    _os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr, nowhere = _os.dup(2), _os.open(_os.devnull, _os.O_WRONLY)
     _os.dup2(nowhere, 2)
@@ -24,7 +29,7 @@ def _import_tensorflow_quietly() -> None:
         _os.close(nowhere)
 
 
-_import_tensorflow_quietly()
+_import_tensorflow()
 
 from dqnrec_lite.agent import DQN, seed_everything
 from dqnrec_lite.config import DQNConfig

@@ -87,10 +87,10 @@ class DQN:
         self.rng = np.random.default_rng(self.config.seed)
         self.unfinished: Unfinished | None = None  # training call that a loaded checkpoint holds
         # One concrete function: calling it skips the search for the right trace, half the time.
-        self._q_function = tf.function(self.q_network).get_concrete_function(
+        self._q_function = tf.function(self.q_network, autograph=False).get_concrete_function(
             tf.TensorSpec((None, size), tf.float32)
         )
-        self._compiled_updates = tf.function(self._run_updates, jit_compile=True)
+        self._compiled_updates = tf.function(self._run_updates, autograph=False, jit_compile=True)
 
     def q_values(self, observations: np.ndarray) -> np.ndarray:
         """Action values, (batch, observation_size) -> (batch, actions) float32.
@@ -166,11 +166,13 @@ class DQN:
         q = self._q_function(tf.constant(observations, tf.float32)).numpy()
         return np.where(explores, anything, q.argmax(axis=1))
 
-    def _update(self, count: int) -> tuple[float, float]:
+    def _update(self, count: int, learning_rate: float) -> tuple[float, float]:
         """`count` gradient steps in one compiled call; mean |TD error| and mean q(s, a)."""
-        batch = self.replay.sample((count, self.config.batch_size), self.rng)
+        batches = self.replay.sample((count, self.config.batch_size), self.rng)
         td_error, q_value = self._compiled_updates(
-            Batch(*map(tf.constant, batch)), tf.constant(self.updates, tf.int64)
+            Batch(*map(tf.constant, batches)),
+            tf.constant(self.updates, tf.int64),
+            tf.constant(learning_rate),
         )
         self.updates += count
         self.owed -= count
@@ -181,14 +183,19 @@ class DQN:
             )
         return float(td_error), float(q_value)
 
-    def _run_updates(self, batches: Batch, updates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _run_updates(
+        self, batches: Batch, updates: tf.Tensor, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """One gradient step for each leading row of `batches`; compiled by XLA."""
+        self.optimizer.learning_rate = learning_rate
         count = batches.action.shape[0]
-        td_error, q_value = tf.constant(0.0), tf.constant(0.0)
-        for i in tf.range(count):
+
+        def one(i: tf.Tensor, td_error: tf.Tensor, q_value: tf.Tensor) -> tuple[tf.Tensor, ...]:
             error, value = self._one_update(Batch(*(array[i] for array in batches)))
             self._sync(updates + tf.cast(i, tf.int64) + 1)
-            td_error, q_value = td_error + error, q_value + value
+            return i + 1, td_error + error, q_value + value
+
+        _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one, (0, 0.0, 0.0))
         return td_error / count, q_value / count
 
     def _one_update(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

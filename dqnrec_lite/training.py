@@ -55,10 +55,9 @@ def train(
             curve.session_step(observation, step)
             if len(agent.replay) >= config.learning_starts:
                 agent.owed += new * config.updates_per_transition
-            if agent.owed >= UPDATES_PER_CALL:
-                agent.optimizer.learning_rate = agent._learning_rate(done / total_steps)
             while agent.owed >= UPDATES_PER_CALL:
-                curve.updates(*agent._update(UPDATES_PER_CALL))
+                rate = agent._learning_rate(done / total_steps)
+                curve.updates(*agent._update(UPDATES_PER_CALL, rate))
             bar.update(min(new, total_steps - bar.n))
             crossed = done // checkpoint_every > (done - new) // checkpoint_every
             saves_to = checkpoint_dir if crossed and done < total_steps else None

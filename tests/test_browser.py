@@ -50,6 +50,7 @@ SEARCHES = {
     "propensity": "book/glossary.html",
     "epsilon": "notebooks/09_training.html",
     "recency": "notebooks/03_state_encoding.html",
+    "profiler": "notebooks/14_faster.html",
     "potential": "notebooks/04_reward_function.html",
     "value_iteration": "book/api.html",
 }

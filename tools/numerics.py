@@ -37,9 +37,8 @@ VARIANTS: dict[str, dict[str, str | None]] = {
     "default": {},
     "own-blas": dict.fromkeys(OPENBLAS),
     "no-onednn": {"TF_ENABLE_ONEDNN_OPTS": "0", "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL": "0"},
-    "one-thread": {
-        "TF_NUM_INTRAOP_THREADS": "1",  # XLA's threads too
-        "TF_NUM_INTEROP_THREADS": "1",
+    "threads": {  # the other way round than by default
+        "TF_NUM_INTRAOP_THREADS": "0",  # as many as there are cores; XLA's too
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     },
@@ -61,7 +60,7 @@ VARIANTS: dict[str, dict[str, str | None]] = {
 MUST_CHANGE = {
     "own-blas": ["OpenBLAS"],
     "no-onednn": ["small network", "large network", "compiled DQN"],
-    "one-thread": ["OpenBLAS", "large network"],
+    "threads": ["OpenBLAS", "large network"],
     "avx2": ["NumPy", "large network"],
     "avx": ["NumPy", "OpenBLAS", "small network", "large network", "compiled DQN"],
 }
@@ -111,7 +110,7 @@ def cannot_show(variant: str) -> str | None:
             return f"instruction sets of x86-64, and this processor is {platform.machine()}"
         level, name = ("X86_V4", "AVX-512") if variant == "avx2" else ("X86_V3", "AVX2")
         return None if level in FOUND else f"this processor has no {name} to turn off"
-    if variant == "one-thread" and CORES < 2:
+    if variant == "threads" and CORES < 2:
         return "only one core here"
     if variant == "own-blas" and not any(name in os.environ for name in OPENBLAS):
         return "the default leaves OpenBLAS its choice"
