@@ -129,10 +129,19 @@ def test_training_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) 
         assert ("share_of_floor" in row) == (name not in works)
         assert ("compile_seconds" in row) == name.startswith("updating")
     row = rows["learn, DQN"]
-    assert row["share_of_floor"] == pytest.approx(row["median"] * 0.5 / 50)
+    assert row["share_of_floor"]["median"] == pytest.approx(row["median"] * 0.5 / 50)
     row = rows["updating, DQN"]
-    assert row["share_of_floor"] == pytest.approx(row["median"] / 50)
-    assert f"{row['median'] / 50:.0%} of the NumPy floor" in bench.table(list(rows.values()))
+    assert row["share_of_floor"]["median"] == pytest.approx(row["median"] / 50)
+    assert f"{row['median'] / 50:.0%} (" in bench.table(list(rows.values()))
+
+
+def test_shares_of_the_floor_are_taken_within_a_round() -> None:
+    """A machine that slows down by half changes no share."""
+    rates = {"updating, DQN": [8.0, 4.0, 9.0], "NumPy floor, DQN": [10.0, 5.0, 18.0]}
+    rows = bench.rows_of("pole", rates)
+    bench.compare(rows, updates_per_transition=1.0)
+    assert rows[0]["share_of_floor"] == {"median": 0.8, "low": 0.5, "high": 0.8}
+    assert "80% (50% to 80%) of the NumPy floor" in bench.table(rows)
 
 
 def test_floor_prints_its_rates() -> None:

@@ -1,9 +1,9 @@
 """Speed of the package on this machine, beside the floor that NumPy and BLAS set (`make bench`).
 
-A table on the screen, and the same as JSON in `_build/bench/bench.json`. What belongs together is
-measured in turn. The first round warms up and compiles; it counts nowhere. The floor has as many
-BLAS threads as serve it best, one or all. An error if the Shop makes less than a million pages a
-second on one core.
+A table on the screen, and the same as JSON in `book/data/bench.json`, which the book shows. What
+belongs together is measured in turn. The first round warms up and compiles; it counts nowhere. The
+floor has as many BLAS threads as serve it best, one or all; shares of it are taken within a round.
+An error if the Shop makes less than a million pages a second on one core.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,7 @@ from dqnrec_lite import DQN, DQNConfig, make_shop
 from dqnrec_lite.encoding import HistoryEncoder
 from dqnrec_lite.replay import Batch
 
+RESULT = ROOT / "book/data/bench.json"
 ROUNDS = 7
 UPDATES = 2_048  # timed at once
 REQUIRED = 1_000_000  # pages a second of the Shop, one core
@@ -138,8 +140,11 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
 
 
 def compare(rows: list[Row], updates_per_transition: float) -> None:
-    """Add the unit, and the share of the NumPy floor's rate that our own rows reach."""
-    middle = {row["name"]: row["median"] for row in rows}
+    """Add the unit, and the share of the NumPy floor's rate that our own rows reach.
+
+    A share is taken within a round; its median and range are over the rounds.
+    """
+    runs = {row["name"]: row["runs"] for row in rows}
     for row in rows:
         kind, name = row["name"].split(", ", 1)
         acts = "acting" in (kind, name)
@@ -147,8 +152,11 @@ def compare(rows: list[Row], updates_per_transition: float) -> None:
         if kind == "learn":
             row["unit"] = "transitions/s"
         if kind in ("acting", "updating", "learn"):
-            done = row["median"] * (updates_per_transition if kind == "learn" else 1.0)
-            row["share_of_floor"] = done / middle[f"{floor.NUMPY}, {'acting' if acts else name}"]
+            each = updates_per_transition if kind == "learn" else 1.0
+            below = runs[f"{floor.NUMPY}, {'acting' if acts else name}"]
+            row["share_of_floor"] = spread(
+                [each * rate / least for rate, least in zip(row["runs"], below, strict=True)]
+            )
 
 
 def best_threads(
@@ -206,13 +214,19 @@ def table(rows: list[Row]) -> str:
         figures += f"{row['low']:11,.0f} to {row['high']:10,.0f}"
         notes = []
         if "share_of_floor" in row:
-            notes.append(f"{row['share_of_floor']:.0%} of the NumPy floor")
+            share = "{:.0%} ({:.0%} to {:.0%})".format(*row["share_of_floor"].values())
+            notes.append(f"{share} of the NumPy floor")
         if "compile_seconds" in row:
             notes.append(f"compiled in {row['compile_seconds']:.1f} s")
         if "threads" in row:
             notes.append(f"BLAS threads: {row['threads']}")
         lines.append(f"  {row['name']:26s}{figures}   {', '.join(notes)}".rstrip())
     return "\n".join(lines)
+
+
+def store(rows: list[Row], path: Path = RESULT) -> None:
+    used = versions("dqnrec-lite", "tensorflow", "keras", "numpy", "gymnasium")
+    write(path, {"versions": used, "rows": rows})
 
 
 def main() -> int:
@@ -228,9 +242,8 @@ def main() -> int:
         more = training(*task)
         print(table(more), flush=True)
         rows += more
-    used = versions("dqnrec-lite", "tensorflow", "keras", "numpy", "gymnasium")
-    write(ROOT / "_build/bench/bench.json", {"versions": used, "rows": rows})
-    print("\nStored in _build/bench/bench.json.")
+    store(rows)
+    print(f"\nStored in {RESULT.relative_to(ROOT)}.")
     if rows[0]["median"] < REQUIRED:
         print(f"Too slow: {REQUIRED:,} pages a second are required.", file=sys.stderr)
         return 1
