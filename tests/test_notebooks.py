@@ -1,5 +1,6 @@
 """The notebooks' conventions. That their outputs are right is nbval's part, in the same run."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -61,6 +64,78 @@ def test_the_first_cell_says_what_one_learns_what_one_needs_and_how_long_it_take
     assert cell.source.startswith("# ")
     for heading in ("What you will learn", "What you need", "Run time"):
         assert heading in cell.source
+
+
+# --- Run times -----------------------------------------------------------------------------------
+
+SECONDS = json.loads(notebooks.TIMES.read_text(encoding="utf-8"))["seconds"]
+STATED = re.compile(r"\*\*Run time\.\*\* (About|Under) (?:a|(\d+)) (second|minute)s? on two cores")
+
+
+def test_every_notebook_has_a_run_time_and_together_they_take_less_than_20_minutes():
+    assert list(SECONDS) == list(NOTEBOOKS)
+    assert all(isinstance(took, int) for took in SECONDS.values())
+    assert sum(SECONDS.values()) < 20 * 60
+
+
+@each_notebook
+def test_a_notebook_takes_as_long_as_its_first_cell_says_and_under_two_minutes(name):
+    """Two cores took so long once: nothing is timed here, however slow or busy the machine is."""
+    stated = STATED.search(NOTEBOOKS[name].cells[0].source)
+    assert stated, "write: **Run time.** About 40 seconds on two cores. (or: Under a minute on ...)"
+    seconds = int(stated[2] or 1) * (60 if stated[3] == "minute" else 1)
+    least, most = (0.5 * seconds, 1.5 * seconds) if stated[1] == "About" else (0, seconds)
+    assert least <= SECONDS[name] <= min(most, 120)
+
+
+def pretended_run(monkeypatch, capsys, times: dict[str, float], *asked: str) -> str:
+    """What `make notebooks` prints if each takes as long as said; a negative time is a fault."""
+    now = [0.0]
+
+    def run(path: Path) -> list[str]:
+        now[0] += abs(times[path.stem])
+        return ["a fault"] if times[path.stem] < 0 else []
+
+    monkeypatch.setattr(notebooks, "run", run)
+    monkeypatch.setattr(notebooks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(sys, "argv", ["notebooks.py", *asked])
+    notebooks.main()
+    return capsys.readouterr().out
+
+
+def test_a_run_stores_how_long_each_notebook_took_and_leaves_the_others(
+    monkeypatch, capsys, tmp_path
+):
+    folder, path = tmp_path / "notebooks", tmp_path / "data" / "notebooks.json"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.ipynb").touch()
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    monkeypatch.setattr(notebooks, "TIMES", path)
+
+    pretended_run(monkeypatch, capsys, {"a": 1.4, "b": 2.6, "c": 9.0})
+    first = json.loads(path.read_text())
+    assert list(first) == ["date", "machine", "versions", "seconds"]
+    assert first["seconds"] == {"a": 1, "b": 3, "c": 9}
+
+    pretended_run(monkeypatch, capsys, {"b": 7.0}, "b")
+    assert json.loads(path.read_text()) == first | {"seconds": {"a": 1, "b": 7, "c": 9}}
+    before = path.read_text()
+    pretended_run(monkeypatch, capsys, {"b": -5.0}, "b")  # what failed keeps its time
+    assert path.read_text() == before
+
+    (folder / "c.ipynb").unlink()
+    pretended_run(monkeypatch, capsys, {"a": 4.0, "b": -5.0})
+    assert json.loads(path.read_text())["seconds"] == {"a": 4, "b": 7}
+
+    # Another machine: its times do not mix with ours.
+    monkeypatch.setattr(notebooks, "machine", lambda: first["machine"] | {"cores": 99})
+    before = path.read_text()
+    said = pretended_run(monkeypatch, capsys, {"a": 2.0}, "a")
+    assert "Run times not stored" in said
+    assert path.read_text() == before
+    pretended_run(monkeypatch, capsys, {"a": 2.0, "b": 3.0})
+    assert json.loads(path.read_text())["seconds"] == {"a": 2, "b": 3}
 
 
 @each_notebook

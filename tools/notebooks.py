@@ -6,9 +6,12 @@
 
 A cell that raises an error, writes to stderr or leaves a widget is a fault: the notebook is then
 left as it was. (tqdm's notebook bar heeds TQDM_DISABLE only where `disable=` passes it on.)
+
+How long each notebook ran is kept in book/data/notebooks.json; nothing else differs after a re-run.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +29,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "benchmarks"))
+from measuring import ROOT, machine, versions, write
+
+FOLDER, TIMES = ROOT / "notebooks", ROOT / "book/data/notebooks.json"
 SECONDS_PER_CELL = 300
 KEPT_METADATA = ("mystnb", "tags")
 METADATA = {
@@ -102,6 +108,25 @@ def run(path: Path) -> list[str]:
     return found
 
 
+def store_times(found: dict[str, float]) -> str:
+    """Keep run times, in whole seconds, of notebooks by name; return what became of them.
+
+    All times in the file are of one machine and one set of versions. On another, or with others,
+    only a whole run is kept.
+    """
+    names = [notebook.stem for notebook in sorted(FOLDER.glob("*.ipynb"))]
+    used = versions("tensorflow", "keras", "numpy", "gymnasium")
+    seconds = {name: round(took) for name, took in found.items()}
+    stored = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
+    if (stored.get("machine"), stored.get("versions")) == (machine(), used):
+        seconds = stored["seconds"] | seconds
+    elif set(seconds) != set(names):
+        return "Run times not stored: the others' are of another machine or other versions."
+    kept = {name: seconds[name] for name in names if name in seconds}
+    write(TIMES, {"versions": used, "seconds": kept})
+    return f"Run times stored in {TIMES.name}."
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="for example 00_quickstart (default: all)")
@@ -113,7 +138,7 @@ def main() -> int:
     if missing := [path.name for path in paths if not path.exists()]:
         parser.error(f"no such notebook in notebooks/: {', '.join(missing)}")
 
-    failed = 0
+    failed, times = 0, {}
     for path in paths:
         start = time.perf_counter()
         if arguments.check:
@@ -123,11 +148,15 @@ def main() -> int:
         else:
             print(f"{path.name:40s}", end=" ", flush=True)
             found = run(path)
-            print("FAILED" if found else f"{time.perf_counter() - start:6.1f} s", flush=True)
+            took = time.perf_counter() - start
+            print("FAILED" if found else f"{took:6.1f} s", flush=True)
+            times |= {} if found else {path.stem: took}
         failed += bool(found)
         for fault in found:
             print(f"notebooks/{path.name}: {fault}", file=sys.stderr)
     what = "checked" if arguments.check else "run and stored"
+    if times:
+        print(store_times(times))
     print(f"{len(paths) - failed} of {len(paths)} notebooks {what} without a fault.")
     return 1 if failed else 0
 
