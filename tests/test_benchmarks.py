@@ -13,8 +13,10 @@ import numpy as np
 import peers_loops
 import peers_speed
 import pytest
+import speed_tables
 import tensorflow as tf
-from measuring import in_turn, timed, write
+from measuring import in_turn, short, spread, timed, write
+from PIL import Image
 
 from dqnrec_lite.targets import double_dqn_value, dqn_value, td_target
 
@@ -144,6 +146,52 @@ def test_shares_of_the_floor_are_taken_within_a_round() -> None:
     assert "80% (50% to 80%) of the NumPy floor" in bench.table(rows)
 
 
+def stored(name: str) -> dict:
+    return json.loads((speed_tables.DATA / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_stored_figures_of_our_parts_are_those_of_their_runs() -> None:
+    found = stored("bench")
+    assert set(found) == {"date", "machine", "versions", "rows"}
+    names = set()
+    for config, task in ((bench.POLE, "CartPole-v1"), (bench.SHOP, "Shop")):
+        rows = [row for row in found["rows"] if row["group"].startswith(f"{task}: ")]
+        again = bench.rows_of("", {row["name"]: row["runs"] for row in rows})
+        bench.compare(again, config.updates_per_transition)
+        for row, same in zip(rows, again, strict=True):
+            assert row["unit"] == same["unit"]
+            assert row.get("share_of_floor") == same.get("share_of_floor")
+            names.add(row["name"])
+    assert {"learn, DQN", "learn, Double DQN", "acting, DQN.predict"} <= names
+    for row in found["rows"]:
+        assert {key: row[key] for key in ("median", "low", "high")} == spread(row["runs"])
+
+
+def test_the_book_shows_our_parts_as_they_were_stored(tmp_path) -> None:
+    rates = {"updating, DQN": [8.0, 4.0, 9.0], "NumPy floor, DQN": [10.0, 5.0, 18.0]}
+    rows = bench.rows_of("the pole", rates)
+    bench.compare(rows, updates_per_transition=1.0)
+    rows[0]["compile_seconds"] = 1.23
+    alone = bench.rows_of("simulator", {"Shop": [1e6]})[0] | {"unit": "transitions/s"}
+    bench.store([alone, *rows], tmp_path / "bench.json")
+    shown = speed_tables.bench(json.loads((tmp_path / "bench.json").read_text()))
+    shown = shown.replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert "| Shop | 1,000,000 transitions/s |" in shown
+    assert "| updating, DQN | 8.0 (4.0 to 9.0) updates/s | 80 (50 to 80) |" in shown
+    assert "| NumPy floor, DQN | 10 (5.0 to 18) updates/s |  |" in shown
+    assert "**Simulator; 1 rounds**" in shown
+    assert "**The pole; 3 rounds**" in shown
+    assert "Compiling comes before, once: DQN 1.2 s." in shown
+    assert f"Python {sys.version.split()[0]}, " in shown[-1]
+    assert f"numpy {np.__version__}, " in shown[-1]
+
+
+def test_rates_are_shown_with_the_digits_that_last() -> None:
+    found = [0.05, 0.679, 0.999, 1.0, 9.94, 9.96, 99.6, 262.0, 4281.0, 1_234_567.0]
+    wanted = "0.05 0.68 1.0 1.0 9.9 10 100 260 4,300 1,200,000"
+    assert " ".join(map(short, found)) == wanted
+
+
 def test_floor_prints_its_rates() -> None:
     rates = floor.rates([4, 8, 2], 16, 2, threads=1)
     assert set(rates) == set(floor.works([4, 8, 2], 16, 2))
@@ -209,6 +257,38 @@ def test_stored_peers_have_the_form_that_the_book_reads(tmp_path, capsys) -> Non
         stored = json.loads(peers_speed.RESULT.read_text())
         assert set(stored) == wanted
         assert stored["summary"] == peers_speed.summary(stored["rows"])
+
+
+def test_the_book_shows_the_peers_as_they_were_stored(tmp_path) -> None:
+    path = tmp_path / "peers.json"
+    peers_speed.store(rows_of_two_rounds(), path, tmp_path / "peers.png")
+    shown = speed_tables.peers(json.loads(path.read_text())).replace("\N{NO-BREAK SPACE}", " ")
+    lines = [line for line in shown.splitlines() if line.startswith("| ")]
+    assert lines[2:] == [
+        "| ours, 8 sessions | 250 (200 to 300) | 1.0 |",
+        "| slow, 8 sessions | 20 (10 to 30) | 15 (10 to 20) |",
+    ]
+    assert "Median and range of 2 rounds." in shown
+    assert "Missing, for want of a library: gone." in shown
+
+
+def test_the_stored_picture_is_drawn_from_the_stored_rates(tmp_path) -> None:
+    found, path = stored("peers"), tmp_path / "peers.png"
+    assert Image.open(peers_speed.PICTURE).info["Comment"] == peers_speed.checksum(found)
+    found["summary"][0]["rate"]["high"] += 1.0
+    peers_speed.draw(found, path)
+    assert Image.open(path).info["Comment"] != peers_speed.checksum(stored("peers"))
+
+
+def test_the_picture_shows_what_its_alt_text_says() -> None:
+    page = (speed_tables.DATA.parent / "speed.md").read_text(encoding="utf-8")
+    assert "A naive Keras loop comes last with a few transitions a second." in page
+    assert "all lie between some hundreds and ten thousand, ours near the top." in page
+    naive, *others = stored("peers")["summary"]
+    assert naive["name"] == "naive Keras"
+    assert naive["rate"]["median"] < 15
+    assert all(200 < line["rate"]["median"] < 10_000 for line in others)
+    assert peers_speed.OURS in [line["name"] for line in others[-3:]]
 
 
 def test_a_missing_library_is_said_and_a_failure_is_no_result(monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """The built pages: complete, their links whole, and without anything from another host."""
 
+import json
 import os
 import re
 from functools import cache
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 from colab import stand_alone
+from speed_tables import DATA, TABLES
 from sphinx_book import EVERYDAY, PLAIN_PAGES, uses_of
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
@@ -154,6 +156,21 @@ def test_a_chapter_offers_its_copy_that_stands_alone_and_colab_only_if_there_is_
     assert len(buttons) == repository.startswith("https://github.com/")
     book = repository.removeprefix("https://github.com/").removesuffix(".git")
     assert all(f"/{book}" in link for link in buttons)
+
+
+def test_the_page_of_speed_shows_every_figure_that_is_stored_and_no_other():
+    soup = BeautifulSoup((HTML / "book" / "speed.html").read_text("utf-8"), "html.parser")
+    shown = [
+        [cell.get_text(strip=True) for cell in row.select("th, td")][1:]
+        for row in soup.select("article table tr")
+    ]
+    wanted = []
+    for name, table in TABLES.items():
+        text = table(json.loads((DATA / f"{name}.json").read_text("utf-8"))).replace("'", "’")
+        rows = re.findall(r"^\| (.+) \|$", text.replace("**", ""), re.M)
+        wanted += [row.split(" | ")[1:] for row in rows if not row.startswith(":--")]
+    assert len(wanted) > 30
+    assert [row for row in shown if row != ["Makes anew"]][: len(wanted)] == wanted
 
 
 # --- Glossary and index --------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 The API page needs a quiet TensorFlow, short type names and lists that screen readers read; each
 chapter offers itself as a notebook that stands alone; the page of snippets shows cells of the
-chapters; a glossary term is a link where a page first uses it; the index names the chapters that
-explain it; search must work without a server.
+chapters, that of speed what was measured; a glossary term is a link where a page first uses it; the
+index names the chapters that explain it; search must work without a server.
 """
 
+import json
 import os
 import re
 from html import escape
@@ -15,6 +16,7 @@ from typing import Any
 import nbformat
 from colab import write_copies
 from docutils import nodes
+from speed_tables import DATA, TABLES
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.environment import BuildEnvironment
@@ -135,6 +137,20 @@ class Snippet(SphinxDirective):
         raise self.error(f"{name} has no cell {cell_id!r} that is tagged snippet")
 
 
+class SpeedTable(SphinxDirective):
+    """Show what a measurement stored: the argument is the name of its file in book/data."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        (name,) = self.arguments
+        if name not in TABLES:
+            raise self.error(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        path = DATA / f"{name}.json"
+        self.env.note_dependency(str(path))
+        return self.parse_text_to_nodes(TABLES[name](json.loads(path.read_text("utf-8"))))
+
+
 def write_lists_that_screen_readers_read(
     _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: Any
 ) -> None:
@@ -235,6 +251,7 @@ def index_explained_terms(app: Sphinx, _builder: Builder) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("snippet", Snippet)
+    app.add_directive("speed-table", SpeedTable)
     app.connect("builder-inited", write_lone_notebooks)
     app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)

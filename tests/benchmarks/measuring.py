@@ -51,6 +51,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def short(number: float) -> str:
+    """Two digits that count, for more do not last: 0.68, 2.5, 26, 260, 4,300."""
+    rounded = float(f"{number:.2g}")
+    return f"{rounded:.2g}" if rounded < 1 else f"{rounded:,.{1 if rounded < 10 else 0}f}"
+
+
 def machine() -> dict[str, Any]:
     """The processor and the system, without the machine's name."""
     info = Path("/proc/cpuinfo")

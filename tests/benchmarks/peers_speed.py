@@ -8,6 +8,7 @@ picture `book/_static/peers.png`. A contestant whose library is missing is said 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import peers_loops as loops
-from measuring import ROOT, spread, versions, write
+from measuring import ROOT, short, spread, versions, write
 
 RESULT, PICTURE = ROOT / "book/data/peers.json", ROOT / "book/_static/peers.png"
 ROUNDS = 5
@@ -115,11 +116,6 @@ def missing(rows: list[dict[str, Any]]) -> list[str]:
     return sorted({row["name"] for row in rows if "missing" in row})
 
 
-def short(number: float) -> str:
-    """Three digits at most where they matter: 2.5, 26, 262, 4,281."""
-    return f"{number:,.1f}" if number < 10 else f"{number:,.0f}"
-
-
 def table(result: dict[str, Any]) -> str:
     """The summary as text."""
     text = [f"{'':24s}sessions  transitions/s (range)      how many times faster ours is (range)"]
@@ -132,8 +128,16 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
+def checksum(result: dict[str, Any]) -> str:
+    """Of the summary, which is what the picture shows."""
+    return hashlib.sha256(json.dumps(result["summary"]).encode()).hexdigest()
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Rates on a logarithmic axis, each with its range over the rounds and its ratio to ours."""
+    """Rates on a logarithmic axis, each with its range over the rounds and its ratio to ours.
+
+    The file says which figures it shows, by their checksum.
+    """
     import matplotlib.pyplot as plt
 
     from dqnrec_lite.plotting import COLORS, use_house_style
@@ -156,12 +160,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xscale("log")
-    axes.set_xlim(1, 60 * max(line["rate"]["high"] for line in lines))
+    axes.set_xlim(1, 300 * max(line["rate"]["high"] for line in lines))
     axes.set_xticks([1, 10, 100, 1_000, 10_000], ["1", "10", "100", "1,000", "10,000"])
     axes.minorticks_off()
     axes.set_xlabel("training: transitions a second, each with a gradient step")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, metadata={"Comment": checksum(result)})
     plt.close(figure)
 
 
