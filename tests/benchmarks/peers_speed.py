@@ -36,7 +36,7 @@ class Contestant(NamedTuple):
 KERAS, TORCH, JAX, SB3 = ("tensorflow", "keras"), ("torch",), ("jax", "optax"), "stable-baselines3"
 CONTESTANTS = [
     Contestant("naive Keras", "naive_keras", 1, 30, KERAS),
-    Contestant("careful Keras", "careful_keras", 1, 2_000, KERAS),
+    Contestant("careful Keras", "careful_keras", 1, 3_000, KERAS),
     Contestant("careful Keras", "careful_keras", 8, 3_000, KERAS),
     Contestant("Stable-Baselines3", "stable_baselines", 1, 2_500, (SB3, *TORCH)),
     Contestant("Stable-Baselines3", "stable_baselines", 8, 3_000, (SB3, *TORCH)),
