@@ -40,6 +40,7 @@ CUES = {
     "ch05-33-effect-figure": "labels",
     "ch06-19-heads-figure": "markers",
     "ch06-34-fqi-figure": "line styles",
+    "ch14-33-curves-figure": "line styles",
     "ch07-37-sizes-figure": "line styles",
     "ch08-09-figure": "labels",
     "ch08-33-curves": "line styles",

@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from dqnrec_lite import DQN, DQNConfig
 
-SESSIONS, SIZE, LENGTH = 1000, 8, 50
+SESSIONS, SIZE, LENGTH = 1000, 16, 50
 CAPACITY, TRANSITIONS = 50_000, 1_000_000
-ALLOWED = 3e6  # bytes; flat is 0.2e6, one observation kept of each transition 29e6
+ALLOWED = 3e6  # bytes; flat is 0.2e6, one observation kept of each transition 59e6
 
 
 class Treadmill(VectorEnv):
