@@ -42,7 +42,7 @@ VIEWS = {
     "disk": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
 }
 SEARCHES = {
-    "discount": "book/glossary.html",
+    "discount": "notebooks/02_shop_as_mdp.html",
     "replay buffer": "notebooks/07_replay.html",
     "target network": "notebooks/08_target_network.html",
     "LinUCB": "notebooks/10_evaluation.html",
