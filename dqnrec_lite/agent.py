@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from concurrent.futures import Future, wait
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import keras
@@ -49,6 +50,14 @@ def seed_everything(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+class Learnt(NamedTuple):
+    """What one compiled call of updates hands back."""
+
+    td_error: tf.Tensor  # mean |target - q(s, a)| over its updates
+    q_value: tf.Tensor  # mean q(s, a) over the same
+    weights: list[tf.Tensor]  # of the online network after the last of them
+
+
 class DQN:
     """Deep Q-network agent for Box observations of rank 1 and Discrete actions.
 
@@ -86,9 +95,11 @@ class DQN:
         self.owed = 0.0  # gradient steps that stored transitions have earned
         self.rng = np.random.default_rng(self.config.seed)
         self.unfinished: Unfinished | None = None  # training call that a loaded checkpoint holds
+        self._running: Future[Learnt] | None = None  # last call of updates, while `learn` runs
         # One concrete function: calling it skips the search for the right trace, half the time.
-        self._q_function = tf.function(self.q_network, autograph=False).get_concrete_function(
-            tf.TensorSpec((None, size), tf.float32)
+        self._q_function = tf.function(self._forward, autograph=False).get_concrete_function(
+            [tf.TensorSpec(weight.shape, tf.float32) for weight in self.q_network.variables],
+            tf.TensorSpec((None, size), tf.float32),
         )
         self._compiled_updates = tf.function(self._run_updates, autograph=False, jit_compile=True)
 
@@ -100,7 +111,8 @@ class DQN:
                 enormous ones are not finite.
         """
         observations = check_observations(observations, self.observation_size)
-        q = self._q_function(tf.constant(observations)).numpy()
+        self._wait()
+        q = self._q_values(self._weights(), observations)
         check_finite("q_values", q)
         return q
 
@@ -157,35 +169,54 @@ class DQN:
         start, end = self.config.learning_rate, self.config.learning_rate_end
         return start if end is None else start + min(1.0, progress) * (end - start)
 
-    def _explore(self, observations: np.ndarray, epsilon: float) -> np.ndarray:
-        """Epsilon-greedy actions, (n,) int64."""
-        anything = self.rng.integers(0, self.num_actions, len(observations))
-        explores = self.rng.random(len(observations)) < epsilon
-        if explores.all():
-            return anything
-        q = self._q_function(tf.constant(observations, tf.float32)).numpy()
-        return np.where(explores, anything, q.argmax(axis=1))
+    def _forward(self, weights: list[tf.Tensor], observations: tf.Tensor) -> tf.Tensor:
+        """The online network with the weights given, not with its own; compiled."""
+        return self.q_network.stateless_call(weights, [], observations)[0]
 
-    def _update(self, count: int, learning_rate: float) -> tuple[float, float]:
-        """`count` gradient steps in one compiled call; mean |TD error| and mean q(s, a)."""
-        batches = self.replay.sample((count, self.config.batch_size), self.rng)
-        td_error, q_value = self._compiled_updates(
+    def _q_values(self, weights: list[tf.Tensor], observations: np.ndarray) -> np.ndarray:
+        return self._q_function(weights, tf.constant(observations, tf.float32)).numpy()
+
+    def _weights(self) -> list[tf.Tensor]:
+        """The online network's weights as they are now; later updates do not reach them."""
+        return [variable.value.value() for variable in self.q_network.variables]
+
+    def _explore(
+        self, observations: np.ndarray, epsilon: float, weights: list[tf.Tensor]
+    ) -> np.ndarray:
+        """Epsilon-greedy actions by the weights given, (n,) int64."""
+        action = self.rng.integers(0, self.num_actions, len(observations))
+        greedy = self.rng.random(len(observations)) >= epsilon
+        if greedy.any():
+            action[greedy] = self._q_values(weights, observations[greedy]).argmax(axis=1)
+        return action
+
+    def _wait(self) -> None:
+        """Until no update is running: for who asks while `learn` runs, as an environment may."""
+        if self._running is not None:
+            wait([self._running])
+
+    def _draw(self, count: int) -> Batch:
+        """Batches for `count` updates, each array (count, batch_size, ...)."""
+        return self.replay.sample((count, self.config.batch_size), self.rng)
+
+    def _update(self, batches: Batch, learning_rate: float) -> Learnt:
+        """One gradient step for each of the batches, in one compiled call."""
+        learnt = self._compiled_updates(
             Batch(*map(tf.constant, batches)),
             tf.constant(self.updates, tf.int64),
             tf.constant(learning_rate),
         )
-        self.updates += count
-        self.owed -= count
-        if not np.isfinite(td_error.numpy()):
+        self.updates += len(batches.action)
+        if not np.isfinite(learnt.td_error.numpy()):
             raise ValueError(
-                f"training diverged: the TD error is {td_error.numpy()} after {self.updates} "
-                f"updates; try a learning_rate below {self.config.learning_rate}"
+                f"training diverged: the TD error is {learnt.td_error.numpy()} after "
+                f"{self.updates} updates; try a learning_rate below {self.config.learning_rate}"
             )
-        return float(td_error), float(q_value)
+        return learnt
 
     def _run_updates(
         self, batches: Batch, updates: tf.Tensor, learning_rate: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> Learnt:
         """One gradient step for each leading row of `batches`; compiled by XLA."""
         self.optimizer.learning_rate = learning_rate
         count = batches.action.shape[0]
@@ -196,7 +227,8 @@ class DQN:
             return i + 1, td_error + error, q_value + value
 
         _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one, (0, 0.0, 0.0))
-        return td_error / count, q_value / count
+        weights = [tf.identity(variable.value) for variable in self.q_network.variables]
+        return Learnt(td_error / count, q_value / count, weights)
 
     def _one_update(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Gradient step on one batch: loss on the chosen action, none through the target."""
@@ -234,11 +266,13 @@ class DQN:
 
     def variables(self) -> list[Any]:
         """Weights of both networks and the optimiser's state, in a fixed order."""
+        self._wait()
         parts = (self.q_network, self.target_network, self.optimizer)
         return [variable for part in parts for variable in part.variables]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write everything that training needs to go on; see `checkpoint.save_agent`."""
+        self._wait()
         save_agent(self, directory)
 
     @classmethod

@@ -1,13 +1,16 @@
 """The training loop, and what it takes to survive a kill: checkpoints that are exact.
 
 Act in all sessions side by side, remember, and run the updates that are owed, many in one compiled
-call. At a checkpoint the sessions start anew from a seed that the checkpoint implies, in the
+call. The call runs on a thread of its own, on the second core, while the agent goes on acting by the
+weights of the call before (actors beside a learner: Horgan et al., arXiv:1803.00933). Which weights
+act, and what is learnt from, depends on the steps alone and never on the clock. At a checkpoint the sessions start anew from a seed that the checkpoint implies, in the
 interrupted run and in the uninterrupted one alike; so both end with the same bits.
 """
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -19,11 +22,11 @@ from dqnrec_lite.checkpoint import Unfinished
 from dqnrec_lite.checks import check_path, check_whole
 from dqnrec_lite.curve import CurveWriter, LearningCurve
 from dqnrec_lite.progress import progress_bar
-from dqnrec_lite.replay import NStepWindow
+from dqnrec_lite.replay import Batch, NStepWindow
 from dqnrec_lite.sessions import Sessions
 
 if TYPE_CHECKING:
-    from dqnrec_lite.agent import DQN
+    from dqnrec_lite.agent import DQN, Learnt
 
 UPDATES_PER_CALL = 32  # gradient steps in one compiled call
 
@@ -43,11 +46,12 @@ def train(
     window = NStepWindow(config.n_step, config.discount)
     curve = CurveWriter(total_steps, sessions.num_envs, config.discount, call.curve, done)
     _start_sessions(agent, sessions)
-    with progress_bar(total=total_steps, initial=done, unit="step", show=progress) as bar:
+    bar = progress_bar(total=total_steps, initial=done, unit="step", show=progress)
+    with bar, Learner(agent, curve) as learner:
         while done < total_steps:
             epsilon = agent._epsilon(done / total_steps)
             observation = sessions.observations
-            action = agent._explore(observation, epsilon)
+            action = agent._explore(observation, epsilon, learner.weights)
             step = sessions.step(action)
             agent.replay._add(window._push(observation, action, step))  # Sessions has checked them
             new = int(step.valid.sum())
@@ -56,14 +60,17 @@ def train(
             if len(agent.replay) >= config.learning_starts:
                 agent.owed += new * config.updates_per_transition
             while agent.owed >= UPDATES_PER_CALL:
+                agent.owed -= UPDATES_PER_CALL
                 rate = agent._learning_rate(done / total_steps)
-                curve.updates(*agent._update(UPDATES_PER_CALL, rate))
+                learner.start(agent._draw(UPDATES_PER_CALL), rate)
             bar.update(min(new, total_steps - bar.n))
             crossed = done // checkpoint_every > (done - new) // checkpoint_every
             saves_to = checkpoint_dir if crossed and done < total_steps else None
+            if saves_to is not None or done >= total_steps:
+                learner.finish()
             if curve.due(done) or saves_to is not None:
                 stored = len(agent.replay)
-                row = curve.row(done, agent.transitions, epsilon, stored, agent.q_values)
+                row = curve.row(done, agent.transitions, epsilon, stored, learner.q_values)
                 _write_summary(row)
                 bar.set_postfix_str(f"return {row['mean_return']:.3g}, epsilon {epsilon:.2f}")
             if saves_to is not None:
@@ -78,6 +85,48 @@ def train(
     if checkpoint_dir is not None:
         agent.save(checkpoint_dir)
     return curve.finish()
+
+
+class Learner:
+    """Runs calls of updates one after the other, on a thread of their own.
+
+    Args:
+        agent: the one that learns.
+        curve: is told what each call measured.
+    """
+
+    def __init__(self, agent: DQN, curve: CurveWriter) -> None:
+        self.agent, self.curve = agent, curve
+        self.weights = agent._weights()  # to act by
+        self.thread = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Learner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.thread.shutdown()  # waits for what is running
+        self.agent._running = None
+
+    def start(self, batches: Batch, learning_rate: float) -> None:
+        """Queue a call of updates, then wait for the one before and take over its weights."""
+        before = self.agent._running
+        self.agent._running = self.thread.submit(self.agent._update, batches, learning_rate)
+        self._take(before)
+
+    def finish(self) -> None:
+        """Wait for the last call, and act by its weights."""
+        before, self.agent._running = self.agent._running, None
+        self._take(before)
+
+    def _take(self, call: Future[Learnt] | None) -> None:
+        if call is not None:
+            learnt = call.result()
+            self.weights = learnt.weights
+            self.curve.updates(float(learnt.td_error), float(learnt.q_value))
+
+    def q_values(self, observations: np.ndarray) -> np.ndarray:
+        """Action values by the weights that act, (n, observation_size) -> (n, actions)."""
+        return self.agent._q_values(self.weights, observations)
 
 
 def _checked_sessions(agent: DQN, envs: gym.Env | VectorEnv) -> Sessions:
