@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -101,7 +103,6 @@ class DQN:
             [tf.TensorSpec(weight.shape, tf.float32) for weight in self.q_network.variables],
             tf.TensorSpec((None, size), tf.float32),
         )
-        self._compiled_updates = tf.function(self._run_updates, autograph=False, jit_compile=True)
 
     def q_values(self, observations: np.ndarray) -> np.ndarray:
         """Action values, (batch, observation_size) -> (batch, actions) float32.
@@ -196,17 +197,29 @@ class DQN:
             wait([self._running])
 
     def _draw(self, count: int) -> Batch:
-        """Batches for `count` updates, each array (count, batch_size, ...)."""
-        return self.replay.sample((count, self.config.batch_size), self.rng)
+        """Batches for `count` updates, each a tensor (count, batch_size, ...)."""
+        batches = self.replay.sample((count, self.config.batch_size), self.rng)
+        return Batch(*map(tf.constant, batches))
+
+    @cached_property
+    def _compiled_updates(self) -> Callable[..., Learnt]:
+        """`_run_updates` for any number of batches; traced when first needed."""
+        shape = None, self.config.batch_size
+        kinds = {name: tf.TensorSpec(shape, tf.float32) for name in Batch._fields}
+        kinds["action"] = tf.TensorSpec(shape, tf.int32)
+        for name in ("observation", "next_observation"):
+            kinds[name] = tf.TensorSpec((*shape, self.observation_size), tf.float32)
+        function = tf.function(self._run_updates, autograph=False, jit_compile=True)
+        return function.get_concrete_function(
+            Batch(**kinds), tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
+        )
 
     def _update(self, batches: Batch, learning_rate: float) -> Learnt:
         """One gradient step for each of the batches, in one compiled call."""
         learnt = self._compiled_updates(
-            Batch(*map(tf.constant, batches)),
-            tf.constant(self.updates, tf.int64),
-            tf.constant(learning_rate),
+            batches, tf.constant(self.updates, tf.int64), tf.constant(learning_rate, tf.float32)
         )
-        self.updates += len(batches.action)
+        self.updates += batches.action.shape[0]
         if not np.isfinite(learnt.td_error.numpy()):
             raise ValueError(
                 f"training diverged: the TD error is {learnt.td_error.numpy()} after "
@@ -219,7 +232,7 @@ class DQN:
     ) -> Learnt:
         """One gradient step for each leading row of `batches`; compiled by XLA."""
         self.optimizer.learning_rate = learning_rate
-        count = batches.action.shape[0]
+        count = tf.shape(batches.action)[0]
 
         def one(i: tf.Tensor, td_error: tf.Tensor, q_value: tf.Tensor) -> tuple[tf.Tensor, ...]:
             error, value = self._one_update(Batch(*(array[i] for array in batches)))
@@ -228,7 +241,8 @@ class DQN:
 
         _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one, (0, 0.0, 0.0))
         weights = [tf.identity(variable.value) for variable in self.q_network.variables]
-        return Learnt(td_error / count, q_value / count, weights)
+        number = tf.cast(count, tf.float32)
+        return Learnt(td_error / number, q_value / number, weights)
 
     def _one_update(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Gradient step on one batch: loss on the chosen action, none through the target."""

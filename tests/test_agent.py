@@ -193,7 +193,8 @@ def test_compiled_updates_equal_those_written_out_one_at_a_time(changes):
     rng.bit_generator.state = agent.rng.bit_generator.state
     calls = [(UPDATES_PER_CALL, 3e-3), (UPDATES_PER_CALL, 1e-3), (1, 2e-3)]
     for count, reference.rate in calls:  # the second goes on where the first was
-        measured = agent._update(count, reference.rate)
+        learnt = agent._update(agent._draw(count), reference.rate)
+        measured = learnt.td_error, learnt.q_value
         batches = agent.replay.sample((count, config.batch_size), rng)
         rows = [reference.update(Batch(*(array[i] for array in batches))) for i in range(count)]
         np.testing.assert_allclose(measured, np.mean(rows, axis=0), rtol=1e-3)
@@ -203,6 +204,8 @@ def test_compiled_updates_equal_those_written_out_one_at_a_time(changes):
         ):
             for ours, theirs in zip(networks.variables, weights, strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
+        for ours, handed in zip(agent.q_network.variables, learnt.weights, strict=True):
+            np.testing.assert_array_equal(ours, handed)
     assert agent.updates == 2 * UPDATES_PER_CALL + 1
 
 
@@ -213,7 +216,7 @@ def test_the_loss_is_on_the_chosen_action_only(loss):
     agent = filled(DQN(BOX, gym.spaces.Discrete(3), config))
     agent.replay.data.action[:] = 1
     before = agent.q_network.get_weights()
-    agent._update(UPDATES_PER_CALL, 1e-3)
+    agent._update(agent._draw(UPDATES_PER_CALL), 1e-3)
     for old, new in zip(before, agent.q_network.get_weights(), strict=True):
         np.testing.assert_array_equal(old[..., [0, 2]], new[..., [0, 2]])
         assert (old[..., 1] != new[..., 1]).all()
@@ -222,10 +225,10 @@ def test_the_loss_is_on_the_chosen_action_only(loss):
 def test_the_target_network_stands_still_between_copies():
     agent = filled(DQN(BOX, TWO, replace(SMALL, target_sync_every=40)))
     first = agent.target_network.get_weights()
-    agent._update(39, 1e-3)
+    agent._update(agent._draw(39), 1e-3)
     assert all(map(np.array_equal, first, agent.target_network.get_weights()))
     assert not np.array_equal(first[0], agent.q_network.get_weights()[0])
-    agent._update(1, 1e-3)
+    agent._update(agent._draw(1), 1e-3)
     assert all(
         map(np.array_equal, agent.q_network.get_weights(), agent.target_network.get_weights())
     )
@@ -347,7 +350,7 @@ def test_exploring_actions_come_as_often_as_epsilon_says():
     observations = np.random.default_rng(0).normal(size=(20_000, 4))
     greedy = agent.predict(observations)
     for epsilon in (0.0, 0.3, 1.0):
-        actions = agent._explore(observations, epsilon)
+        actions = agent._explore(observations, epsilon, agent._weights())
         assert actions.dtype == np.int64
         share = (actions != greedy).mean()
         assert abs(share - epsilon * 0.75) < 0.015
@@ -359,7 +362,7 @@ def test_the_learning_rate_falls_in_a_line_to_its_end():
     config = replace(SMALL, learning_rate=1e-2, learning_rate_end=1e-4, updates_per_transition=3.2)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     rates, update = [], agent._update
-    agent._update = lambda count, rate: rates.append(rate) or update(count, rate)
+    agent._update = lambda batches, rate: rates.append(rate) or update(batches, rate)
     agent.learn(envs, 500)
     progress = (np.arange(len(rates)) + 10) / 50  # the first hundred transitions only fill
     np.testing.assert_allclose(rates, 1e-2 + progress * (1e-4 - 1e-2), rtol=1e-5)
@@ -417,7 +420,7 @@ def test_diverging_training_says_so():
     agent = filled(DQN(BOX, TWO, SMALL))
     agent.replay.data.reward[:] = 3e38
     with pytest.raises(ValueError, match="training diverged"):
-        agent._update(UPDATES_PER_CALL, 1e-3)
+        agent._update(agent._draw(UPDATES_PER_CALL), 1e-3)
 
 
 # --- The same again -------------------------------------------------------------------------------
@@ -572,7 +575,7 @@ def test_an_interrupted_save_leaves_the_previous_file_whole(tmp_path, monkeypatc
     agent = filled(DQN(BOX, TWO, SMALL))
     agent.save(tmp_path)
     before = (tmp_path / "agent.npz").read_bytes()
-    agent._update(UPDATES_PER_CALL, 1e-3)
+    agent._update(agent._draw(UPDATES_PER_CALL), 1e-3)
 
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -668,7 +671,7 @@ def test_a_second_call_explores_and_slows_down_as_the_first_did():
     config = replace(SMALL, learning_rate=1e-2, learning_rate_end=1e-4, updates_per_transition=3.2)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     curves, rates, update = [], [], agent._update
-    agent._update = lambda count, rate: rates.append(rate) or update(count, rate)
+    agent._update = lambda batches, rate: rates.append(rate) or update(batches, rate)
     for _ in range(2):
         curves.append(agent.learn(envs, 1000))
     np.testing.assert_allclose(curves[0].epsilon, curves[1].epsilon)
@@ -680,7 +683,7 @@ def test_a_second_call_explores_and_slows_down_as_the_first_did():
 
 def test_the_agent_acts_by_the_network_that_learns():
     agent = filled(DQN(BOX, TWO, SMALL))
-    agent._update(UPDATES_PER_CALL, 1e-3)
+    agent._update(agent._draw(UPDATES_PER_CALL), 1e-3)
     observations = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
     np.testing.assert_allclose(agent.q_values(observations), agent.q_network(observations), 1e-5)
     assert not np.allclose(agent.q_values(observations), agent.target_network(observations), 1e-3)
