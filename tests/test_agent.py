@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import time
 import zipfile
+from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -14,7 +16,15 @@ import tensorflow as tf
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_sessions import Counting
 
-from dqnrec_lite import DQN, DQNConfig, FiniteMDP, evaluate, make_shop, value_iteration
+from dqnrec_lite import (
+    DQN,
+    DQNConfig,
+    FiniteMDP,
+    evaluate,
+    make_shop,
+    training,
+    value_iteration,
+)
 from dqnrec_lite.agent import UPDATES_PER_CALL, seed_everything
 from dqnrec_lite.replay import Batch
 from dqnrec_lite.tabular import TabularVectorEnv
@@ -696,6 +706,147 @@ def test_seeding_everything_seeds_python_numpy_and_tensorflow():
         drawn.append((random.random(), np.random.rand(), float(tf.random.uniform(()))))  # noqa: NPY002
     assert drawn[0] == drawn[1]
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+# --- Learning on a thread of its own ----------------------------------------------------------------
+
+
+class AtOnce:
+    """Stands in for the thread: what is submitted is done before `submit` returns."""
+
+    def __init__(self, _: int) -> None:
+        pass
+
+    def submit(self, work, *inputs) -> Future:
+        done = Future()
+        try:
+            done.set_result(work(*inputs))
+        except ValueError as error:
+            done.set_exception(error)
+        return done
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_the_thread_changes_no_bit(monkeypatch):
+    beside = trained(3)
+    assert beside.updates > 5 * UPDATES_PER_CALL
+    monkeypatch.setattr(training, "ThreadPoolExecutor", AtOnce)
+    assert_equal_agents(beside, trained(3))
+
+
+class Slow:
+    """An update that takes its time: whoever does not wait for it is found out."""
+
+    def __init__(self, agent: DQN) -> None:
+        self.update, self.learnt = agent._update, [agent._weights()]
+
+    def __call__(self, batches, rate):
+        time.sleep(0.01)
+        learnt = self.update(batches, rate)
+        self.learnt.append(learnt.weights)
+        return learnt
+
+
+def test_the_agent_acts_by_the_weights_before_the_call_that_runs():
+    envs = make_shop(16)
+    config = replace(SMALL, updates_per_transition=0.5)  # a call every four steps
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    agent._update = slow = Slow(agent)
+    acted, explore = [], agent._explore
+
+    def watched(observations, epsilon, weights):
+        acted.append((max(0, (agent.transitions - 96) // 64), weights))
+        return explore(observations, epsilon, weights)
+
+    agent._explore = watched
+    agent.learn(envs, 800)
+    calls = len(slow.learnt) - 1
+    assert calls == agent.updates / UPDATES_PER_CALL == 11
+    for started, weights in acted:
+        for ours, theirs in zip(weights, slow.learnt[max(started - 1, 0)], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert len({started for started, _ in acted}) == calls
+    for ours, theirs in zip(agent._weights(), slow.learnt[-1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class Curious(gym.vector.VectorWrapper):
+    """Asks the agent in the midst of its training."""
+
+    def __init__(self, envs, ask) -> None:
+        super().__init__(envs)
+        self.ask, self.heard = ask, []
+
+    def step(self, actions):
+        self.heard.append(self.ask())
+        return super().step(actions)
+
+
+@pytest.mark.parametrize("ask", ["q_values", "predict", "variables", "save"])
+def test_who_asks_while_it_learns_waits_for_the_updates_that_are_under_way(tmp_path, ask):
+    config = replace(SMALL, updates_per_transition=0.5)
+    envs = make_shop(16)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    agent._update = slow = Slow(agent)
+    looked = np.zeros((5, agent.observation_size))
+
+    def asked():
+        if ask == "variables":
+            now = [variable.numpy() for variable in agent.variables()[: len(slow.learnt[0])]]
+        elif ask == "save":
+            agent.save(tmp_path)
+            now = DQN.load(tmp_path).q_network.get_weights()
+        else:
+            getattr(agent, ask)(looked)
+            now = agent.q_network.get_weights()
+        assert agent._running is None or agent._running.done()
+        assert all(map(np.array_equal, now, slow.learnt[-1]))
+        return len(slow.learnt) - 1
+
+    curious = Curious(envs, asked)
+    agent.learn(curious, 400)
+    assert curious.heard[-1] == 4, "calls of updates that were over"
+
+
+def test_an_error_on_the_thread_comes_out_of_learn_and_the_agent_can_go_on():
+    envs = make_shop(16)
+    config = replace(SMALL, updates_per_transition=0.5)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    update = agent._update
+
+    def fails(batches, rate):
+        if agent.updates >= 3 * UPDATES_PER_CALL:
+            raise ValueError("training diverged")
+        return update(batches, rate)
+
+    agent._update = fails
+    with pytest.raises(ValueError, match="training diverged"):
+        agent.learn(envs, 800)
+    assert agent._running is None
+    assert agent.updates == 3 * UPDATES_PER_CALL
+    agent._update = update
+    agent.learn(envs, 800)
+    assert agent.updates > 10 * UPDATES_PER_CALL
+
+
+def test_an_error_of_the_environment_leaves_no_update_half_done():
+    def stop():
+        if agent.transitions >= 400:
+            raise KeyboardInterrupt
+
+    envs = make_shop(16)
+    config = replace(SMALL, updates_per_transition=0.5)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    agent._update = slow = Slow(agent)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(Curious(envs, stop), 800)
+    assert agent._running is None
+    assert agent.updates == (len(slow.learnt) - 1) * UPDATES_PER_CALL > 0
+    before = agent._weights()
+    time.sleep(0.05)
+    assert all(map(np.array_equal, before, agent._weights()))
 
 
 # --- An environment that is no shop ---------------------------------------------------------------
