@@ -7,8 +7,9 @@ where it was. Needs what `requirements-peers.txt` lists; `make bench-peers` sees
 
 What cannot be set equal: Stable-Baselines3 has no Double DQN (so ours runs without it too), throws
 one die a step for all sessions where ours throws one for each, draws first weights from another
-distribution, and makes its updates 4 by 4 where ours makes them 32 by 32. Its loss is Huber and
-cannot be chosen; for "mse" the function that it calls is replaced.
+distribution, and makes its updates 4 by 4 and acts by the newest weights, where ours makes them 32
+by 32 and acts by weights that lack the last 32 to 64. Its loss is Huber and cannot be chosen; for
+"mse" the function that it calls is replaced.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ from dqnrec_lite.studies import Outcome, shop_config
 OURS, OURS_HUBER = "ours, mse", "ours, huber"
 THEIR_WEIGHTS = ", their first weights"
 MSE, HUBER = "Stable-Baselines3, mse", "Stable-Baselines3, huber"
+# CartPole's settings as they were when theirs was run, which takes an hour and a half.
+POLE = {"n_step": 3, "learning_rate": 1e-3}
 SHOP, SHOP_LANES, SHOP_STEPS, SHOP_UPDATES = "dqnrec_lite/Shop-v0", 256, 500_000, 5
 LOSSES = {MSE: lambda q, target: 0.5 * torch.mean((q - target) ** 2),
           HUBER: torch.nn.functional.smooth_l1_loss}  # fmt: skip
@@ -59,7 +62,8 @@ def config_of(study: str, method: str, seed: int) -> DQNConfig:
         return shop_config(
             seed, loss=loss, double=False, updates_per_transition=share, epsilon_fraction=0.1
         )
-    return standard_config(study, seed, loss=loss, double=False)
+    changes = POLE if study == "cartpole" else {}
+    return standard_config(study, seed, loss=loss, double=False, **changes)
 
 
 def size_of(study: str) -> tuple[str, int, int]:
