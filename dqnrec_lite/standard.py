@@ -44,13 +44,15 @@ SHARED: dict[str, Any] = {
     "updates_per_transition": 0.5,
     "learning_rate_end": 0.0,
 }
-CARTPOLE: dict[str, Any] = {  # longer targets, younger data for them
-    "hidden_sizes": (128, 128),
-    "n_step": 5,
+CARTPOLE: dict[str, Any] = {  # longer targets, younger data for them, a wide dueling network
+    "hidden_sizes": (256, 256),
+    "dueling": True,
+    "batch_size": 64,
+    "n_step": 3,
     "buffer_size": 10_000,
     "epsilon_end": 0.02,
     "epsilon_fraction": 0.1,
-    "learning_rate": 5e-4,
+    "learning_rate": 1e-3,
     "target_sync_every": 64,
 }
 ONE_STEP: dict[str, Any] = {

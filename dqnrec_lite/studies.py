@@ -37,9 +37,9 @@ from dqnrec_lite.standard import (
 from dqnrec_lite.tabular import policy_value, value_iteration
 
 SEEDS = range(1000, 1010)
-# The settings of CartPole were changed after seeds 1000 to 1006, and after 1100 to 1109, had been
-# seen: fresh ones.
-FRESH_SEEDS = range(1200, 1210)
+# The settings of CartPole were changed after seeds 1000 to 1006, then 1100 to 1109, then 1200 to
+# 1205 had been seen: fresh ones.
+FRESH_SEEDS = range(1300, 1310)
 CUSTOMERS, CUSTOMER_SEED = 4000, 2000
 SHOP_STEPS, SHOP_LANES = 2_000_000, 256
 LINUCB_STEPS, TABULAR_STEPS, LOG_SESSIONS = 200_000, 1_000_000, 20_000

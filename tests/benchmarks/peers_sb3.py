@@ -48,7 +48,8 @@ OURS, OURS_HUBER = "ours, mse", "ours, huber"
 THEIR_WEIGHTS = ", their first weights"
 MSE, HUBER = "Stable-Baselines3, mse", "Stable-Baselines3, huber"
 # CartPole's settings and seeds as they were when theirs was run, which takes more than an hour.
-POLE, POLE_SEEDS = {"n_step": 3, "learning_rate": 1e-3}, range(1100, 1110)
+POLE = {"hidden_sizes": (128, 128), "dueling": False, "batch_size": 256}
+POLE_SEEDS = range(1100, 1110)
 SHOP, SHOP_LANES, SHOP_STEPS, SHOP_UPDATES = "dqnrec_lite/Shop-v0", 256, 500_000, 5
 LOSSES = {MSE: lambda q, target: 0.5 * torch.mean((q - target) ** 2),
           HUBER: torch.nn.functional.smooth_l1_loss}  # fmt: skip
