@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -97,7 +97,8 @@ class DQN:
         self.owed = 0.0  # gradient steps that stored transitions have earned
         self.rng = np.random.default_rng(self.config.seed)
         self.unfinished: Unfinished | None = None  # training call that a loaded checkpoint holds
-        self._running: Future[Learnt] | None = None  # last call of updates, while `learn` runs
+        self._learning = False  # does `learn` run?
+        self._running: Future[Learnt] | None = None  # its last call of updates
         # One concrete function: calling it skips the search for the right trace, half the time.
         self._q_function = tf.function(self._forward, autograph=False).get_concrete_function(
             [tf.TensorSpec(weight.shape, tf.float32) for weight in self.q_network.variables],
@@ -135,10 +136,15 @@ class DQN:
         far; whatever seed `envs` was made with is replaced. So a saved and reloaded agent goes on
         as the original would, bit for bit.
 
+        The agent acts while updates run on a thread. An environment may ask it for `q_values`,
+        `predict`, `variables` and `save`, which wait for them. It must not call `learn`, nor read
+        or write the networks, the optimizer or `updates` directly.
+
         With `checkpoint_dir` that happens at each checkpoint too. A process killed in between is
         resumed by `DQN.load(checkpoint_dir).learn(...)` with the same arguments: it finishes the
         call, and ends with the bits of a run that was never killed. (They are not those of a run
-        without checkpoints, whose sessions are not given up in between.)
+        without checkpoints, whose sessions are not given up in between, and which acts by older
+        weights at that moment.)
 
         Where the caller has set a default writer, each row of the learning curve goes to
         TensorBoard (needs the package `tensorboard`):
@@ -156,8 +162,9 @@ class DQN:
 
         Raises:
             ValueError: spaces differ from the agent's, total_steps or checkpoint_every is no whole
-                number above 0, another call is unfinished, or the environment returns NaN or
-                infinity.
+                number above 0, another call is unfinished, the environment returns NaN or infinity,
+                or training diverges.
+            RuntimeError: called while it runs already.
         """
         return train(self, envs, total_steps, progress, checkpoint_dir, checkpoint_every)
 
@@ -192,9 +199,12 @@ class DQN:
         return action
 
     def _wait(self) -> None:
-        """Until no update is running: for who asks while `learn` runs, as an environment may."""
+        """Until no update is running: for whoever asks while `learn` runs, as environments may.
+
+        What stopped the updates, if anything did, is raised here.
+        """
         if self._running is not None:
-            wait([self._running])
+            self._running.result()
 
     def _draw(self, count: int) -> Batch:
         """Batches for `count` updates, each a tensor (count, batch_size, ...)."""
@@ -227,9 +237,7 @@ class DQN:
             )
         return learnt
 
-    def _run_updates(
-        self, batches: Batch, updates: tf.Tensor, learning_rate: tf.Tensor
-    ) -> Learnt:
+    def _run_updates(self, batches: Batch, updates: tf.Tensor, learning_rate: tf.Tensor) -> Learnt:
         """One gradient step for each leading row of `batches`; compiled by XLA."""
         self.optimizer.learning_rate = learning_rate
         count = tf.shape(batches.action)[0]
@@ -286,7 +294,6 @@ class DQN:
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write everything that training needs to go on; see `checkpoint.save_agent`."""
-        self._wait()
         save_agent(self, directory)
 
     @classmethod

@@ -41,6 +41,7 @@ def save_agent(agent: DQN, directory: str | os.PathLike[str]) -> None:
     """
     folder = check_path("directory", directory)
     folder.mkdir(parents=True, exist_ok=True)
+    agent._wait()
     state = {
         "format": FORMAT,
         "config": asdict(agent.config),

@@ -16,7 +16,7 @@ class LearningCurve(NamedTuple):
     """What happened in training, in up to 50 rows; arrays of one length.
 
     A checkpoint ends a stretch too, so a call with checkpoints may have a row more for each. NaN
-    stands where nothing was measured: no session ended, or no update was made in that stretch.
+    stands where nothing was measured: no session ended, or no call of updates, in that stretch.
 
     `start_value` far above `discounted_return` is the sign of over-estimation: the agent promises
     at the door what it does not keep. Towards the end of training the two should be close; early
@@ -27,8 +27,8 @@ class LearningCurve(NamedTuple):
     mean_return: np.ndarray  # undiscounted, of the sessions that ended in the stretch; exploring
     mean_length: np.ndarray  # steps, of the same sessions
     discounted_return: np.ndarray  # mean, of the same sessions, by the config's discount
-    start_value: np.ndarray  # mean max q(s, a) at their first observations, at the stretch's end
-    td_error: np.ndarray  # mean |target - q(s, a)| over the stretch's updates
+    start_value: np.ndarray  # mean max q(s, a) at their first observations, by the weights that act
+    td_error: np.ndarray  # mean |target - q(s, a)| over the calls taken over in it
     q_value: np.ndarray  # mean q(s, a) over the same
     epsilon: np.ndarray  # at the end of the stretch
     buffer_size: np.ndarray  # transitions in the replay buffer

@@ -1,10 +1,12 @@
 """The training loop, and what it takes to survive a kill: checkpoints that are exact.
 
 Act in all sessions side by side, remember, and run the updates that are owed, many in one compiled
-call. The call runs on a thread of its own, on the second core, while the agent goes on acting by the
-weights of the call before (actors beside a learner: Horgan et al., arXiv:1803.00933). Which weights
-act, and what is learnt from, depends on the steps alone and never on the clock. At a checkpoint the sessions start anew from a seed that the checkpoint implies, in the
-interrupted run and in the uninterrupted one alike; so both end with the same bits.
+call. The call runs on a thread, on a second core if there is one, while the agent goes on acting by
+the weights from before that call (actors beside a learner: Horgan et al., arXiv:1803.00933). Which
+weights act, and what is learnt from, depends on the steps alone and never on the clock.
+
+At a checkpoint the sessions start anew from a seed that the checkpoint implies, in the interrupted
+run and in the uninterrupted one alike; so both end with the same bits.
 """
 
 from __future__ import annotations
@@ -93,10 +95,16 @@ class Learner:
     Args:
         agent: the one that learns.
         curve: is told what each call measured.
+
+    Raises:
+        RuntimeError: the agent is learning already, so that an environment called `learn`.
     """
 
     def __init__(self, agent: DQN, curve: CurveWriter) -> None:
+        if agent._learning:
+            raise RuntimeError("learn is running already; an environment must not call it")
         self.agent, self.curve = agent, curve
+        agent._learning = True
         self.weights = agent._weights()  # to act by
         self.thread = ThreadPoolExecutor(1)
 
@@ -104,8 +112,10 @@ class Learner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.thread.shutdown()  # waits for what is running
-        self.agent._running = None
+        try:
+            self.thread.shutdown()  # waits for what is running
+        finally:
+            self.agent._running, self.agent._learning = None, False
 
     def start(self, batches: Batch, learning_rate: float) -> None:
         """Queue a call of updates, then wait for the one before and take over its weights."""
@@ -117,6 +127,11 @@ class Learner:
         """Wait for the last call, and act by its weights."""
         before, self.agent._running = self.agent._running, None
         self._take(before)
+        if not all(np.isfinite(weight.numpy()).all() for weight in self.weights):
+            raise ValueError(
+                f"training diverged: weights are not finite after {self.agent.updates} updates; "
+                f"try a learning_rate below {self.agent.config.learning_rate}"
+            )
 
     def _take(self, call: Future[Learnt] | None) -> None:
         if call is not None:

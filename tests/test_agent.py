@@ -708,7 +708,7 @@ def test_seeding_everything_seeds_python_numpy_and_tensorflow():
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
 
 
-# --- Learning on a thread of its own ----------------------------------------------------------------
+# --- Learning on a thread of its own --------------------------------------------------------------
 
 
 class AtOnce:
@@ -729,13 +729,6 @@ class AtOnce:
         pass
 
 
-def test_the_thread_changes_no_bit(monkeypatch):
-    beside = trained(3)
-    assert beside.updates > 5 * UPDATES_PER_CALL
-    monkeypatch.setattr(training, "ThreadPoolExecutor", AtOnce)
-    assert_equal_agents(beside, trained(3))
-
-
 class Slow:
     """An update that takes its time: whoever does not wait for it is found out."""
 
@@ -747,6 +740,23 @@ class Slow:
         learnt = self.update(batches, rate)
         self.learnt.append(learnt.weights)
         return learnt
+
+
+def test_the_thread_changes_no_bit(monkeypatch):
+    agents, curves = [], []
+    for beside in (True, False):
+        envs = make_shop(16)
+        config = replace(SMALL, updates_per_transition=0.5)
+        agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+        if beside:
+            agent._update = Slow(agent)
+        else:
+            monkeypatch.setattr(training, "ThreadPoolExecutor", AtOnce)
+        curves.append(agent.learn(envs, 800))
+        agents.append(agent)
+    assert agents[0].updates == 11 * UPDATES_PER_CALL
+    assert_equal_agents(*agents)
+    np.testing.assert_array_equal(np.array(curves[0]), np.array(curves[1]))
 
 
 def test_the_agent_acts_by_the_weights_before_the_call_that_runs():
@@ -785,22 +795,27 @@ class Curious(gym.vector.VectorWrapper):
 
 
 @pytest.mark.parametrize("ask", ["q_values", "predict", "variables", "save"])
-def test_who_asks_while_it_learns_waits_for_the_updates_that_are_under_way(tmp_path, ask):
+def test_whoever_asks_while_it_learns_waits_for_the_updates_that_are_under_way(tmp_path, ask):
     config = replace(SMALL, updates_per_transition=0.5)
     envs = make_shop(16)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     agent._update = slow = Slow(agent)
-    looked = np.zeros((5, agent.observation_size))
+    looked = np.random.default_rng(0).random((50, agent.observation_size))
 
     def asked():
         if ask == "variables":
             now = [variable.numpy() for variable in agent.variables()[: len(slow.learnt[0])]]
         elif ask == "save":
             agent.save(tmp_path)
-            now = DQN.load(tmp_path).q_network.get_weights()
+            loaded = DQN.load(tmp_path)
+            now = loaded.q_network.get_weights()
+            assert loaded.updates == agent.updates == (len(slow.learnt) - 1) * UPDATES_PER_CALL
         else:
-            getattr(agent, ask)(looked)
+            answer = getattr(agent, ask)(looked)
             now = agent.q_network.get_weights()
+            expected = agent._q_values(slow.learnt[-1], looked)
+            expected = expected if ask == "q_values" else expected.argmax(axis=1)
+            np.testing.assert_array_equal(answer, expected)
         assert agent._running is None or agent._running.done()
         assert all(map(np.array_equal, now, slow.learnt[-1]))
         return len(slow.learnt) - 1
@@ -831,9 +846,47 @@ def test_an_error_on_the_thread_comes_out_of_learn_and_the_agent_can_go_on():
     assert agent.updates > 10 * UPDATES_PER_CALL
 
 
+def test_an_environment_must_not_call_learn():
+    envs = make_shop(16)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, SMALL)
+    with pytest.raises(RuntimeError, match="learn is running already"):
+        agent.learn(Curious(envs, lambda: agent.learn(envs, 16)), 800)
+    agent.learn(envs, 16)
+
+
+def test_what_stops_the_updates_is_told_to_whoever_asks():
+    envs = make_shop(16)
+    config = replace(SMALL, updates_per_transition=0.5)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+
+    def fails(*_):
+        raise ValueError("training diverged")
+
+    agent._update = fails
+    looked = np.zeros((1, agent.observation_size))
+    with pytest.raises(ValueError, match="training diverged"):
+        agent.learn(Curious(envs, lambda: agent.q_values(looked)), 800)
+
+
+def test_a_last_update_that_diverges_is_noticed():
+    envs = make_shop(16)
+    config = replace(SMALL, updates_per_transition=0.5)
+    agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    update = agent._update
+
+    def overflows(batches, rate):
+        learnt = update(batches, rate)
+        return learnt._replace(weights=[weight * np.inf for weight in learnt.weights])
+
+    agent._update = overflows
+    with pytest.raises(ValueError, match=r"training diverged: weights are not finite after 32 upd"):
+        agent.learn(envs, 160)
+
+
 def test_an_error_of_the_environment_leaves_no_update_half_done():
     def stop():
-        if agent.transitions >= 400:
+        if agent.transitions >= 416:  # a call has just begun
+            assert not agent._running.done()
             raise KeyboardInterrupt
 
     envs = make_shop(16)

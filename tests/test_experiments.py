@@ -144,7 +144,7 @@ def test_looking_at_the_greedy_policy_does_not_disturb_the_training():
 
 
 def test_the_peers_rows_were_made_with_the_table_of_settings():
-    """Of CartPole with the table before its last change. Stable-Baselines3 is not installed here: `make bench-peers` made the rows."""
+    """Of CartPole with an older table. Stable-Baselines3 is not installed here."""
     rows = read_rows(experiments.PEERS)
     found = {(row["study"], row["method"], row["seed"]) for row in rows}
     assert len(found) == len(rows)
