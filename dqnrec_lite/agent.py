@@ -99,10 +99,13 @@ class DQN:
         self.unfinished: Unfinished | None = None  # training call that a loaded checkpoint holds
         self._learning = False  # does `learn` run?
         self._running: Future[Learnt] | None = None  # its last call of updates
-        # One concrete function: calling it skips the search for the right trace, half the time.
-        self._q_function = tf.function(self._forward, autograph=False).get_concrete_function(
-            [tf.TensorSpec(weight.shape, tf.float32) for weight in self.q_network.variables],
-            tf.TensorSpec((None, size), tf.float32),
+        # Concrete functions: calling them skips the search for the right trace, half the time. The
+        # first has the network's own weights, the second takes them as they were.
+        rows = tf.TensorSpec((None, size), tf.float32)
+        weights = [tf.TensorSpec(weight.shape, tf.float32) for weight in self.q_network.variables]
+        self._q_function = tf.function(self.q_network, autograph=False).get_concrete_function(rows)
+        self._forward_function = tf.function(self._forward, autograph=False).get_concrete_function(
+            weights, rows
         )
 
     def q_values(self, observations: np.ndarray) -> np.ndarray:
@@ -114,7 +117,7 @@ class DQN:
         """
         observations = check_observations(observations, self.observation_size)
         self._wait()
-        q = self._q_values(self._weights(), observations)
+        q = self._q_function(tf.constant(observations, tf.float32)).numpy()
         check_finite("q_values", q)
         return q
 
@@ -182,7 +185,7 @@ class DQN:
         return self.q_network.stateless_call(weights, [], observations)[0]
 
     def _q_values(self, weights: list[tf.Tensor], observations: np.ndarray) -> np.ndarray:
-        return self._q_function(weights, tf.constant(observations, tf.float32)).numpy()
+        return self._forward_function(weights, tf.constant(observations, tf.float32)).numpy()
 
     def _weights(self) -> list[tf.Tensor]:
         """The online network's weights as they are now; later updates do not reach them."""
