@@ -63,8 +63,7 @@ test-oldest: setup ## Unit tests with the lowest versions that requirements.txt 
 	@$(PY) -m uv venv --quiet --clear --python 3.11 .venv-oldest
 	@$(PY) -m uv pip install --python .venv-oldest --resolution lowest-direct --requirement requirements.txt
 	@$(PY) -m uv pip install --python .venv-oldest --quiet --no-deps --no-build-isolation --editable .
-	@.venv-oldest/bin/python -m pytest $(filter-out tests/test_book.py tests/test_browser.py \
-		tests/test_notebooks.py tests/test_colab.py, $(wildcard tests/test_*.py))
+	@.venv-oldest/bin/python -m pytest tests/package
 
 audit: setup ## Known vulnerabilities of the versions in requirements.lock
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
@@ -90,11 +89,11 @@ screenshots: html ## Take the README's pictures of the book again (needs Chromiu
 	@$(PY) tools/screenshots.py
 
 bench: setup ## Measure simulator, encoding, acting, updating, training beside NumPy's floor (3 min)
-	@$(PY) tests/benchmarks/bench.py
+	@$(PY) benchmarks/bench.py
 	@echo "Benchmarks done."
 
 bench-peers: setup ## Compare with other DQNs, in an environment of their own (or PEERS=speed, PEERS=tasks)
-	@PY=$(PY) sh tests/benchmarks/setup_peers.sh
+	@PY=$(PY) sh benchmarks/setup_peers.sh
 	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
 	@echo "Compared with the peers."
 
@@ -147,10 +146,10 @@ check: setup
 	@$(PY) -m mypy dqnrec_lite
 
 peers-speed:
-	@$(PEERS_PY) tests/benchmarks/peers_speed.py
+	@$(PEERS_PY) benchmarks/peers_speed.py
 
 peers-tasks:
-	@$(PEERS_PY) tests/benchmarks/peers_sb3.py dqnrec_lite/peers_sb3.jsonl
+	@$(PEERS_PY) benchmarks/peers_sb3.py dqnrec_lite/peers_sb3.jsonl
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.
 html: setup

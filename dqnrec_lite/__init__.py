@@ -34,10 +34,10 @@ _import_tensorflow()
 from dqnrec_lite.agent import DQN, seed_everything
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
+from dqnrec_lite.envs.pocket import PocketShop
+from dqnrec_lite.envs.shop import make_shop
+from dqnrec_lite.envs.tabular import FiniteMDP, policy_value, value_iteration
 from dqnrec_lite.evaluation import Score, evaluate
-from dqnrec_lite.pocket import PocketShop
-from dqnrec_lite.shop import make_shop
-from dqnrec_lite.tabular import FiniteMDP, policy_value, value_iteration
 
 __version__ = "0.1.0"
 __all__ = [
@@ -56,11 +56,11 @@ __all__ = [
 
 _gym.register(
     id="dqnrec_lite/Shop-v0",
-    entry_point="dqnrec_lite.shop:ShopEnv",
-    vector_entry_point="dqnrec_lite.shop:ShopVectorEnv",
+    entry_point="dqnrec_lite.envs.shop:ShopEnv",
+    vector_entry_point="dqnrec_lite.envs.shop:ShopVectorEnv",
 )
 _gym.register(
     id="dqnrec_lite/PocketShop-v0",
-    entry_point="dqnrec_lite.pocket:PocketShop",
-    vector_entry_point="dqnrec_lite.pocket:pocket_vector_env",
+    entry_point="dqnrec_lite.envs.pocket:PocketShop",
+    vector_entry_point="dqnrec_lite.envs.pocket:pocket_vector_env",
 )

@@ -19,14 +19,14 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
-from dqnrec_lite.checkpoint import Unfinished, load_agent, save_agent
-from dqnrec_lite.checks import (
+from dqnrec_lite._checks import (
     check_finite,
     check_kind,
     check_observations,
     check_spaces,
     check_whole,
 )
+from dqnrec_lite.checkpoint import Unfinished, load_agent, save_agent
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.networks import build_q_network

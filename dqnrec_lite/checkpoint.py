@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from dqnrec_lite.checks import check_path
+from dqnrec_lite._checks import check_path
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.replay import Batch
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from dqnrec_lite.checks import check_number, check_sizes, check_whole
+from dqnrec_lite._checks import check_number, check_sizes, check_whole
 
 # Allowed range of each number in a DQNConfig: kind, smallest, largest (both allowed).
 _TINY, _HUGE = 1e-12, 2**53

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqnrec_lite.checks import (
+from dqnrec_lite._checks import (
     MANY,
     check_array,
     check_integers,

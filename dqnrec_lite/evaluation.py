@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from scipy import stats
 
-from dqnrec_lite.checks import (
+from dqnrec_lite._checks import (
     check_array,
     check_callable,
     check_integers,

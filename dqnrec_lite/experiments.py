@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import dqnrec_lite
-from dqnrec_lite.checks import check_kind, check_path
+from dqnrec_lite._checks import check_kind, check_path
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.standard import TASKS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from dqnrec_lite.checks import check_kind, check_sizes, check_whole
+from dqnrec_lite._checks import check_kind, check_sizes, check_whole
 
 
 def build_q_network(

@@ -10,7 +10,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dqnrec_lite.checks import check_array, check_kind, check_number
+from dqnrec_lite._checks import check_array, check_kind, check_number
 from dqnrec_lite.curve import LearningCurve
 
 # Okabe & Ito's palette (2008), darkened so that words in it can be read on white paper. Blue and

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqnrec_lite.checks import (
+from dqnrec_lite._checks import (
     check_array,
     check_flags,
     check_integers,

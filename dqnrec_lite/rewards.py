@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dqnrec_lite.checks import (
+from dqnrec_lite._checks import (
     check_array,
     check_flags,
     check_integers,

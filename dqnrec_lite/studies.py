@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqnrec_lite import baselines, shop
+from dqnrec_lite import baselines
 from dqnrec_lite.agent import DQN
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
 from dqnrec_lite.encoding import BUY
+from dqnrec_lite.envs import shop
+from dqnrec_lite.envs.oracle import oracle_policy, solve_oracle
+from dqnrec_lite.envs.pocket import PocketShop
+from dqnrec_lite.envs.tabular import policy_value, value_iteration
 from dqnrec_lite.evaluation import Policy
-from dqnrec_lite.logs import SessionLog, record_sessions
-from dqnrec_lite.oracle import oracle_policy, solve_oracle
-from dqnrec_lite.pocket import PocketShop
+from dqnrec_lite.logs.records import SessionLog, record_sessions
 from dqnrec_lite.standard import (
     LOSS_DQNS,
     STANDARD_DQNS,
@@ -34,7 +36,6 @@ from dqnrec_lite.standard import (
     standard_config,
     standard_settings,
 )
-from dqnrec_lite.tabular import policy_value, value_iteration
 
 SEEDS = range(1000, 1010)
 # The settings of CartPole were changed after seeds 1000 to 1006, then 1100 to 1109, then 1200 to

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dqnrec_lite.checks import check_array, check_flags, check_kind, check_number, check_shapes
+from dqnrec_lite._checks import check_array, check_flags, check_kind, check_number, check_shapes
 
 Array = Any  # a NumPy array or a TensorFlow tensor
 

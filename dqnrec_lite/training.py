@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
+from dqnrec_lite._checks import check_path, check_whole
 from dqnrec_lite.checkpoint import Unfinished
-from dqnrec_lite.checks import check_path, check_whole
 from dqnrec_lite.curve import CurveWriter, LearningCurve
 from dqnrec_lite.progress import progress_bar
 from dqnrec_lite.replay import Batch, NStepWindow

@@ -29,7 +29,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measuring import ROOT, machine, versions, write
 
 FOLDER, TIMES = ROOT / "notebooks", ROOT / "book/data/notebooks.json"

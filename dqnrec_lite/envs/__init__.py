@@ -1,0 +1,1 @@
+"""The book's worlds, as Gymnasium environments; the small ones solved exactly too."""

@@ -1,0 +1,1 @@
+"""Records of sessions, and what can be learnt from them."""

@@ -1,0 +1,68 @@
+"""The oracle is a ceiling: its computed value is what it earns, and nobody earns more."""
+
+import numpy as np
+import pytest
+
+from dqnrec_lite import evaluate, make_shop
+from dqnrec_lite.baselines import attentive_policy, fixed_policy, random_policy
+from dqnrec_lite.envs.oracle import oracle_policy, solve_oracle
+from dqnrec_lite.envs.shop import NUM_ITEMS
+from dqnrec_lite.evaluation import paired_difference
+from dqnrec_lite.rewards import RewardWeights
+
+
+@pytest.fixture(scope="module")
+def solved():
+    return solve_oracle()
+
+
+def test_the_oracle_earns_what_its_equations_say(solved):
+    items, value = solved
+    envs = make_shop(1000)
+    score = evaluate(oracle_policy(envs, items), envs, 8000, seed=11)
+    assert abs(score.mean - value) < 4 * score.returns.std() / np.sqrt(8000)
+
+
+def test_with_other_rules_it_still_does():
+    """Short sessions that pay for views too."""
+    weights = RewardWeights(view=0.3, cart=0.1, margin=0.5)
+    items, value = solve_oracle(page_limit=6, weights=weights)
+    envs = make_shop(1000, weights=weights, page_limit=6)
+    score = evaluate(oracle_policy(envs, items), envs, 10_000, seed=12)
+    assert abs(score.mean - value) < 4 * score.returns.std() / 100
+
+
+def test_no_other_policy_earns_as_much(solved):
+    envs = make_shop(1000)
+    oracle = evaluate(oracle_policy(envs, solved[0]), envs, 3000, seed=13)
+    for policy in (
+        random_policy(NUM_ITEMS),
+        attentive_policy(),
+        fixed_policy([1, 4, 7, 10]),  # the best of the fixed rules
+        oracle_policy(envs, solve_oracle(discount=0.0)[0]),
+    ):
+        other = evaluate(policy, envs, 3000, seed=13)
+        assert paired_difference(oracle, other)[1][0] > 0
+
+
+def test_the_plan_covers_every_hidden_state_of_every_page(solved):
+    items, value = solved
+    assert items.shape == (40, 24, 5, 5, 16, 7)
+    assert items.min() >= 0
+    assert items.max() < NUM_ITEMS
+    assert solve_oracle(page_limit=39)[1] < value
+
+
+def test_on_one_page_the_oracle_shows_what_sells_best_at_once():
+    """By the funnel alone: margin times the chance of a purchase."""
+    from dqnrec_lite.envs import shop
+
+    items, value = solve_oracle(page_limit=1)
+    needed = np.arange(16)[:, None] >> np.arange(4) & 1  # (needs, category)
+    earned = shop.FUNNEL[:, :, 0, :, :, 2] * shop.MARGIN  # (type, needed, level, item)
+    by_item = np.stack(  # (item, type, needs, level)
+        [earned[..., i][:, needed[:, i // 3]] for i in range(NUM_ITEMS)]
+    )
+    chosen = np.take_along_axis(by_item, items[0, :, 4, 4][None].astype(int), axis=0)[0]
+    np.testing.assert_allclose(chosen, by_item.max(axis=0))
+    assert 0 < value < 2.5
