@@ -1,43 +1,24 @@
-"""dqnrec_lite: a deep Q-network for recommendation that can be read in one sitting.
+"""dqnrec_lite: a deep Q-network for recommendation, its agent readable in one sitting.
 
-The supporting package of the book *Deep Q-Learning for Recommender Systems*.
+The supporting package of the book *Deep Q-Learning for Recommender Systems*. Each name is imported
+when it is first asked for (PEP 562), so that what needs no network starts without TensorFlow.
+Importing changes nothing else than that Gymnasium learns the names of the book's environments.
 """
 
-import os as _os
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as _gym
 
-
-def _import_tensorflow() -> None:
-    """Quietly, and with one thread an operation unless the environment says otherwise.
-
-    Its start-up messages, which C++ writes to file descriptor 2, are no result and no error; since
-    TensorFlow 2.21 no setting hides them all. Two threads share a product of matrices as small as
-    the book's more slowly than one computes it, and the other cores have their own work: acting.
-    So the bits do not depend on the number of cores either. TensorFlow reads the setting when it
-    computes first; it holds for the whole process.
-    """
-    _os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr, nowhere = _os.dup(2), _os.open(_os.devnull, _os.O_WRONLY)
-    _os.dup2(nowhere, 2)
-    try:
-        import tensorflow  # noqa: F401
-    finally:
-        _os.dup2(stderr, 2)
-        _os.close(stderr)
-        _os.close(nowhere)
-
-
-_import_tensorflow()
-
-from dqnrec_lite.agent import DQN, seed_everything
-from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import LearningCurve
-from dqnrec_lite.envs.pocket import PocketShop
-from dqnrec_lite.envs.shop import make_shop
-from dqnrec_lite.envs.tabular import FiniteMDP, policy_value, value_iteration
-from dqnrec_lite.evaluation import Score, evaluate
+if TYPE_CHECKING:
+    from dqnrec_lite.config import DQNConfig
+    from dqnrec_lite.curve import LearningCurve
+    from dqnrec_lite.dqn import DQN
+    from dqnrec_lite.envs.pocket import PocketShop
+    from dqnrec_lite.envs.shop import make_shop
+    from dqnrec_lite.envs.tabular import FiniteMDP, policy_value, value_iteration
+    from dqnrec_lite.evaluation import Score, evaluate
+    from dqnrec_lite.seeding import seed_everything
 
 __version__ = "0.1.0"
 __all__ = [
@@ -53,6 +34,31 @@ __all__ = [
     "seed_everything",
     "value_iteration",
 ]
+
+_HOMES = {
+    "DQN": "dqn",
+    "DQNConfig": "config",
+    "FiniteMDP": "envs.tabular",
+    "LearningCurve": "curve",
+    "PocketShop": "envs.pocket",
+    "Score": "evaluation",
+    "evaluate": "evaluation",
+    "make_shop": "envs.shop",
+    "policy_value": "envs.tabular",
+    "seed_everything": "seeding",
+    "value_iteration": "envs.tabular",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
 
 _gym.register(
     id="dqnrec_lite/Shop-v0",

@@ -147,15 +147,72 @@ def check_observations(observations: Any, size: int) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-def check_spaces(observation_space: Any, action_space: Any) -> tuple[int, int]:
-    """Observation size and number of actions; a ValueError unless the spaces are Box of rank 1 and
-    Discrete starting at 0."""
-    box = isinstance(observation_space, gym.spaces.Box) and len(observation_space.shape) == 1
-    if not box or not observation_space.shape[0]:
-        raise ValueError(f"observation_space: Box of rank 1 expected, got {observation_space}")
-    if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
-        raise ValueError(f"action_space: Discrete starting at 0 expected, got {action_space}")
-    return int(observation_space.shape[0]), int(action_space.n)
+def check_actions(
+    name: str, values: Any, count: int, actions: range, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """(count,) actions, each one of `actions` and allowed by the mask, as int64."""
+    array = check_array(name, values, (count,), "iu")
+    wrong = (array < actions.start) | (array >= actions.stop)
+    if wrong.any():
+        where = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name}[{where}]={array[where]}: must lie in [{actions.start}, {actions.stop})"
+        )
+    array = array.astype(np.int64, copy=False)
+    if mask is not None:
+        forbidden = ~mask[np.arange(count), array - actions.start]
+        if forbidden.any():
+            where = int(np.argmax(forbidden))
+            raise ValueError(f"{name}[{where}]={array[where]}: the action mask forbids it there")
+    return array
+
+
+def check_mask(
+    name: str, mask: Any, shape: tuple[int | str, ...], asked: np.ndarray | None = None
+) -> np.ndarray:
+    """Which actions are allowed, as bools of `shape`, (batch, actions).
+
+    Args:
+        name: of the argument, for the message.
+        mask: what came, 0 and 1 of any kind.
+        shape: allowed.
+        asked: (batch,) bool, the rows that count; in the others all is allowed. None: all count.
+
+    Raises:
+        ValueError: other values, another shape, or a row that counts and allows nothing.
+    """
+    allowed = check_flags(name, mask, shape).astype(bool)
+    if asked is not None:
+        allowed = allowed | ~asked[:, None]
+    if not allowed.any(axis=-1).all():
+        where = int(np.argmin(allowed.any(axis=-1)))
+        raise ValueError(f"{name}[{where}]: at least one action must be allowed, none is")
+    return allowed
+
+
+def check_spaces(observation_space: Any, action_space: Any, wrappers: str) -> tuple[int, range]:
+    """Observation size and the actions; the spaces must be a Box of rank 1 and Discrete.
+
+    Args:
+        observation_space: of one session.
+        action_space: of one session.
+        wrappers: module with the `FlattenObservation` that cures other observations.
+
+    Raises:
+        ValueError: they are something else; says how to mend it where that can be done.
+    """
+    rank = len(observation_space.shape) if isinstance(observation_space, gym.spaces.Box) else None
+    if rank in (2, 3) and observation_space.dtype == np.uint8:
+        raise ValueError(f"observation_space: numbers expected, {observation_space} are images")
+    if rank != 1 or not observation_space.shape[0]:
+        raise ValueError(
+            f"observation_space: Box of rank 1 expected, got {observation_space}; to flatten it: "
+            f"env = {wrappers}.FlattenObservation(env)"
+        )
+    if not isinstance(action_space, gym.spaces.Discrete):
+        raise ValueError(f"action_space: Discrete expected, got {action_space}")
+    first = int(action_space.start)
+    return int(observation_space.shape[0]), range(first, first + int(action_space.n))
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:

@@ -1,114 +1,79 @@
-"""Saving an agent whole, without pickle, so that training resumes bit for bit."""
+"""A state and its arrays in one file, without pickle, that a kill at any moment leaves whole."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from dqnrec_lite._checks import check_path
-from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.replay import Batch
 
-if TYPE_CHECKING:
-    from dqnrec_lite.agent import DQN
-
-FORMAT = 2
 LAST, PREVIOUS = "agent.npz", "agent.previous.npz"
 
 
-@dataclass
-class Unfinished:
-    """A training call that stopped at a checkpoint: its arguments, and how far it came."""
+def write(
+    directory: str | os.PathLike[str], state: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> None:
+    """Write `directory`/agent.npz.
 
-    total_steps: int
-    checkpoint_every: int
-    num_envs: int
-    done: int = 0  # transitions of this call
-    curve: list[tuple[float, ...]] = field(default_factory=list)  # rows of its `LearningCurve`
+    The file is written under another name and then renamed; the file before it is kept as
+    agent.previous.npz. So at every moment one of the two is whole, whatever kills the process.
 
-
-def save_agent(agent: DQN, directory: str | os.PathLike[str]) -> None:
-    """Write weights, optimiser, replay buffer, counters and generator to `directory`/agent.npz.
-
-    The file is written under another name, flushed to disk and then renamed; the file before it is
-    kept as agent.previous.npz. So at every moment one of the two is whole, whatever kills the
-    process.
+    Args:
+        directory: a folder, made if it is not there.
+        state: what JSON can hold.
+        arrays: by name, none of them called "state".
     """
     folder = check_path("directory", directory)
     folder.mkdir(parents=True, exist_ok=True)
-    agent._wait()
-    state = {
-        "format": FORMAT,
-        "config": asdict(agent.config),
-        "num_actions": agent.num_actions,
-        "replay": [agent.replay.position, agent.replay.size],
-        "counters": [agent.transitions, agent.updates, agent.owed],
-        "rng": agent.rng.bit_generator.state,
-        "unfinished": asdict(agent.unfinished) if agent.unfinished else None,
-    }
-    box: Any = agent.observation_space
-    arrays: dict[str, Any] = {
-        "state": np.array(json.dumps(state)),
-        "low": box.low,
-        "high": box.high,
-    }
-    arrays |= {f"variable_{i}": v.numpy() for i, v in enumerate(agent.variables())}
-    for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
-        arrays[f"replay_{name}"] = kept[: agent.replay.size]
     temporary = folder / "agent.npz.tmp"
     with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, state=np.array(json.dumps(state)), **arrays)  # type: ignore[arg-type]
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # a power cut after the renaming must find the contents too
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(temporary, folder / LAST)
-    if os.name == "posix":  # the new names too, not only the contents, must outlive a power cut
-        names = os.open(folder, os.O_RDONLY)
-        os.fsync(names)
-        os.close(names)
 
 
-def load_agent(kind: type[DQN], directory: str | os.PathLike[str], previous: bool = False) -> DQN:
-    """The agent that `save_agent` wrote last, or with `previous` the one it wrote before.
+def path_of(directory: str | os.PathLike[str], previous: bool = False) -> Path:
+    """The file that `write` wrote last, or with `previous` the one it wrote before.
 
     Raises:
-        FileNotFoundError: there is no agent in `directory`.
-        ValueError: the file is damaged, or was not written by `save_agent`. The message tells
-            whether there is a previous one. None is taken in silence for the other.
+        FileNotFoundError: there is none; says whether there is a previous one.
     """
-    folder = check_path("directory", directory)
-    path, other = folder / (PREVIOUS if previous else LAST), folder / PREVIOUS
-    advice = ""
-    if not previous and other.is_file():
-        advice = (
-            f"; {PREVIOUS} holds the save before it: DQN.load({str(directory)!r}, previous=True)"
-        )
+    path = check_path("directory", directory) / (PREVIOUS if previous else LAST)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no saved agent here; DQN.save writes one{advice}")
+        raise FileNotFoundError(f"{path}: nothing was saved here{_advice(path)}")
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The state and the arrays of a file.
+
+    Raises:
+        ValueError: it is damaged, or `write` did not make it.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        state = json.loads(str(arrays["state"]))
-        if state["format"] != FORMAT:
-            raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
-        box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
-        actions = gym.spaces.Discrete(state["num_actions"])
-        agent = kind(box, actions, DQNConfig(**state["config"]))
-        for i, variable in enumerate(agent.variables()):
-            variable.assign(arrays[f"variable_{i}"])
-        agent.replay.position, agent.replay.size = state["replay"]
-        for name, kept in zip(Batch._fields, agent.replay.data, strict=True):
-            kept[: agent.replay.size] = arrays[f"replay_{name}"]
-        agent.transitions, agent.updates, agent.owed = state["counters"]
-        agent.rng.bit_generator.state = state["rng"]
-        if state["unfinished"] is not None:
-            agent.unfinished = Unfinished(**state["unfinished"])
-    except Exception as error:
-        raise ValueError(f"{path}: damaged, or not a saved agent ({error}){advice}") from error
-    return agent
+        return json.loads(str(arrays.pop("state"))), arrays
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, NumPy and JSON each have their own
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to raise where a file does not hold what it should; names the previous one, if any."""
+    return ValueError(f"{path}: damaged, or not a saved agent ({error}){_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    if path.name == PREVIOUS or not path.with_name(PREVIOUS).is_file():
+        return ""
+    folder = str(path.parent)
+    return f"; {PREVIOUS} holds the save before it: DQN.load({folder!r}, previous=True)"

@@ -1,96 +1,106 @@
-"""Settings of a DQN, checked when they are made."""
+"""Settings of a DQN, checked when they are made: the first file of the agent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from numbers import Integral, Real
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dqnrec_lite._checks import check_number, check_sizes, check_whole
 
-# Allowed range of each number in a DQNConfig: kind, smallest, largest (both allowed).
-_TINY, _HUGE = 1e-12, 2**53
-_RANGES: dict[str, tuple[type, Any, Any]] = {
-    "seed": (Integral, 0, _HUGE),
-    "discount": (Real, 0.0, 1.0),
-    "learning_rate": (Real, _TINY, 1.0),
-    "learning_rate_end": (Real, 0.0, 1.0),
-    "batch_size": (Integral, 1, _HUGE),
-    "buffer_size": (Integral, 1, _HUGE),
-    "learning_starts": (Integral, 1, _HUGE),
-    "updates_per_transition": (Real, 0.0, 1000.0),
-    "target_sync_every": (Integral, 1, _HUGE),
-    "target_tau": (Real, _TINY, 1.0),
-    "epsilon_start": (Real, 0.0, 1.0),
-    "epsilon_end": (Real, 0.0, 1.0),
-    "epsilon_fraction": (Real, 0.0, 1.0),
-    "n_step": (Integral, 1, 1000),
-}
+_HUGE = 2**53  # the largest whole number that a JSON file gives back in every language
+
+
+def whole(default: int, low: int, high: int = _HUGE) -> Any:
+    """A field for whole numbers from low to high, both allowed."""
+    return field(default=default, metadata={"check": check_whole, "range": (low, high)})
+
+
+def number(default: float | None, low: float, high: float) -> Any:
+    """A field for numbers from low to high, both allowed; for None too where it is the default."""
+    return field(default=default, metadata={"check": check_number, "range": (low, high)})
 
 
 @dataclass(frozen=True)
 class DQNConfig:
     """Settings of a DQN. Impossible ones are refused when it is made.
 
-    Attributes:
-        seed: of the initial weights, exploration, sampling and the environment.
-        discount: gamma in [0, 1]; 0 makes the agent myopic.
-        learning_rate: Adam's step size at the start of a training call.
-        learning_rate_end: the step size falls linearly to this at its end; None: it stays.
-        hidden_sizes: units of each hidden layer.
-        batch_size: transitions in one gradient step.
-        buffer_size: transitions the replay buffer holds.
-        learning_starts: transitions stored before the first gradient step.
-        updates_per_transition: gradient steps per stored transition, e.g. 1.0 or 0.1.
-        target_sync_every: gradient steps between two hard copies into the target network.
-        target_tau: None for hard copies; else the target moves by this share each gradient step.
-        epsilon_start, epsilon_end: exploration at the start, and from `epsilon_fraction` on.
-        epsilon_fraction: share of a training call over which epsilon falls linearly.
-        loss: "huber" (delta 1) or "mse", on the chosen action's value. Huber's values can run away
-            where TD errors stay above 1, for it then counts transitions (chapter 6).
-        double: Double DQN's target (arXiv:1509.06461).
-        dueling: dueling network (arXiv:1511.06581).
-        n_step: rewards summed before bootstrapping (Sutton & Barto, section 7.1).
-
     Raises:
         ValueError: names the field, its value and what is allowed.
     """
 
-    seed: int = 0
-    discount: float = 0.97
-    learning_rate: float = 1e-3
-    learning_rate_end: float | None = 2e-5
+    seed: int = whole(0, 0)
+    """Of the initial weights, exploration, sampling and, in `learn`, the environment."""
+
+    discount: float = number(0.97, 0.0, 1.0)
+    """Gamma. With 0 the agent is myopic; with 1 every session must end."""
+
+    learning_rate: float = number(1e-3, 1e-12, 1.0)
+    """Adam's step size at the start of a training call."""
+
+    learning_rate_end: float | None = field(
+        default=2e-5, metadata={"check": check_number, "range": (0.0, 1.0), "optional": True}
+    )
+    """The step size falls in a line to this at the end of the call; None: it stays. Small steps at
+    the end average over more of the noise in the targets."""
+
     hidden_sizes: tuple[int, ...] = (128, 128)
-    batch_size: int = 128
-    buffer_size: int = 100_000
-    learning_starts: int = 1_000
-    updates_per_transition: float = 0.05
-    target_sync_every: int = 500
-    target_tau: float | None = None
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_fraction: float = 0.5
+    """Units of each hidden layer, 1 to 65,536 each."""
+
+    batch_size: int = whole(128, 1)
+    """Transitions in one gradient step; at most `buffer_size`."""
+
+    buffer_size: int = whole(100_000, 1)
+    """Transitions that the replay buffer holds."""
+
+    learning_starts: int = whole(1_000, 1)
+    """Transitions stored before the first gradient step; at most `buffer_size`."""
+
+    updates_per_transition: float = number(0.05, 0.0, 1000.0)
+    """Gradient steps per stored transition, e.g. 1.0 or 0.1."""
+
+    target_sync_every: int = whole(500, 1)
+    """Gradient steps between two hard copies into the target network."""
+
+    target_tau: float | None = field(
+        default=None, metadata={"check": check_number, "range": (1e-12, 1.0), "optional": True}
+    )
+    """None: hard copies. Else the target network moves by this share at each gradient step."""
+
+    epsilon_start: float = number(1.0, 0.0, 1.0)
+    """Exploration at the start of a training call."""
+
+    epsilon_end: float = number(0.05, 0.0, 1.0)
+    """Exploration from `epsilon_fraction` of the call on."""
+
+    epsilon_fraction: float = number(0.5, 0.0, 1.0)
+    """Share of a training call over which epsilon falls in a line."""
+
     loss: str = "mse"
+    """On the chosen action's value: "mse", or "huber" (delta 1), whose values can run away where TD
+    errors stay above 1, for it then counts transitions instead of measuring them (chapter 6)."""
+
     double: bool = True
+    """Double DQN's target (van Hasselt, Guez & Silver, arXiv:1509.06461, equation 4)."""
+
     dueling: bool = False
-    n_step: int = 1
+    """Dueling network (Wang et al., arXiv:1511.06581, equation 9)."""
+
+    n_step: int = whole(1, 1, 1000)
+    """Rewards summed before bootstrapping (Sutton & Barto, section 7.1)."""
 
     def __post_init__(self) -> None:
-        for name, (kind, low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if name in ("target_tau", "learning_rate_end") and value is None:
-                continue
-            check = check_whole if kind is Integral else check_number
-            object.__setattr__(self, name, check(f"DQNConfig.{name}", value, low, high))
-        sizes = check_sizes("DQNConfig.hidden_sizes", self.hidden_sizes)
-        object.__setattr__(self, "hidden_sizes", sizes)
-        if not isinstance(self.loss, str) or self.loss not in ("huber", "mse"):
-            raise ValueError(f'DQNConfig.loss={self.loss!r}: "huber" or "mse" expected')
-        for name in ("double", "dueling"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"DQNConfig.{name}={getattr(self, name)!r}: True or False expected"
-                )
+        for setting in fields(self):
+            value, limits = getattr(self, setting.name), setting.metadata
+            name = f"DQNConfig.{setting.name}"
+            if "check" in limits and not (value is None and limits.get("optional")):
+                value = limits["check"](name, value, *limits["range"])
+            elif setting.name == "hidden_sizes":
+                value = check_sizes(name, value)
+            elif setting.name == "loss" and value not in ("mse", "huber"):
+                raise ValueError(f'{name}={value!r}: "mse" or "huber" expected')
+            elif setting.name in ("double", "dueling") and not isinstance(value, bool):
+                raise ValueError(f"{name}={value!r}: True or False expected")
+            object.__setattr__(self, setting.name, value)
         for name in ("batch_size", "learning_starts"):
             if getattr(self, name) > self.buffer_size:
                 raise ValueError(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from dqnrec_lite.sessions import Step
 
@@ -34,48 +38,74 @@ class LearningCurve(NamedTuple):
     buffer_size: np.ndarray  # transitions in the replay buffer
 
 
+@dataclass
+class TrainingCall:
+    """One call of `DQN.learn`: its arguments, and how far it came."""
+
+    total_steps: int
+    checkpoint_every: int
+    num_envs: int
+    done: int = 0  # transitions of this call
+    curve: list[tuple[float, ...]] = field(default_factory=list)  # rows of its `LearningCurve`
+
+    @property
+    def progress(self) -> float:
+        """From 0 at the start to 1 at the end."""
+        return self.done / self.total_steps
+
+
+# Value of the best allowed action, (n, observation_size) and (n, actions) or None -> (n,).
+Value = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
 class CurveWriter:
-    """Collects the rows of a `LearningCurve` while training runs.
+    """Collects the rows of a `LearningCurve` while training runs, and shows how far it is.
 
     Args:
-        total_steps: transitions of the training call.
-        num_envs: sessions side by side.
+        value: of an observation with its mask, by the weights that act.
+        call: the training call; its rows are continued.
         discount: gamma, of `discounted_return`.
-        rows: those of the same call so far, if it goes on from a checkpoint.
-        done: transitions of the same call so far.
+        progress: show a bar (`TQDM_DISABLE=1` in the environment hides it).
     """
 
-    def __init__(
-        self,
-        total_steps: int,
-        num_envs: int,
-        discount: float,
-        rows: Iterable[Iterable[float]] = (),
-        done: int = 0,
-    ) -> None:
-        self.total, self.every = total_steps, -(-total_steps // CURVE_POINTS)
-        self.num_envs, self.discount = num_envs, discount
-        self.rows = [tuple(row) for row in rows]
-        self._begin_stretch(done)
+    def __init__(self, value: Value, call: TrainingCall, discount: float, progress: bool) -> None:
+        self.value, self.call, self.discount = value, call, discount
+        self.total, self.every = call.total_steps, -(-call.total_steps // CURVE_POINTS)
+        hidden = not progress or bool(os.environ.get("TQDM_DISABLE"))
+        self.bar = tqdm(
+            total=self.total, initial=call.done, unit="step", disable=hidden, leave=False
+        )
+        self._begin_stretch()
         self.restart()
+
+    def __enter__(self) -> CurveWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
 
     def restart(self) -> None:
         """All sessions start anew; what the old ones have earned so far counts nowhere."""
-        self.returns, self.discounted, self.lengths = np.zeros((3, self.num_envs))
+        self.returns, self.discounted, self.lengths = np.zeros((3, self.call.num_envs))
         self.first: np.ndarray | None = None
+        self.first_mask: np.ndarray | None = None
 
-    def _begin_stretch(self, done: int) -> None:
-        self.next_at = min((done // self.every + 1) * self.every, self.total)
+    def _begin_stretch(self) -> None:
+        self.next_at = min((self.call.done // self.every + 1) * self.every, self.total)
         self.ended: list[tuple[float, ...]] = []
         self.ended_first: list[np.ndarray] = []
+        self.ended_masks: list[np.ndarray] = []
         self.learned: list[tuple[float, float]] = []
 
-    def session_step(self, observation: np.ndarray, step: Step) -> None:
-        """What was acted on, (n, observation_size), and what came back."""
+    def watch(self, observation: np.ndarray, mask: np.ndarray | None, step: Step) -> None:
+        """What was acted on, (n, observation_size) and (n, actions), and what came back."""
         if self.first is None:
             self.first = observation.copy()
+            self.first_mask = None if mask is None else mask.copy()
         starts = step.valid & (self.lengths == 0)
         self.first[starts] = observation[starts]
+        if self.first_mask is not None and mask is not None:
+            self.first_mask[starts] = mask[starts]
         reward = np.where(step.valid, step.reward, 0.0)
         self.returns += reward
         self.discounted += self.discount**self.lengths * reward
@@ -85,37 +115,72 @@ class CurveWriter:
             columns = self.returns, self.lengths, self.discounted
             self.ended += zip(*(column[over] for column in columns), strict=True)
             self.ended_first.append(self.first[over])
+            if self.first_mask is not None:
+                self.ended_masks.append(self.first_mask[over])
             for column in columns:
                 column[over] = 0.0
+        self.bar.update(min(int(step.valid.sum()), self.total - self.bar.n))
 
     def updates(self, td_error: float, q_value: float) -> None:
         """What one call of updates measured."""
         self.learned.append((td_error, q_value))
 
-    def due(self, done: int) -> bool:
-        """Is it time for a row, after `done` transitions of this call?"""
-        return done >= self.next_at
+    @property
+    def due(self) -> bool:
+        """Is it time for a row?"""
+        return self.call.done >= self.next_at
 
-    def row(
-        self,
-        done: int,
-        transitions: int,
-        epsilon: float,
-        stored: int,
-        q_values: Callable[[np.ndarray], np.ndarray],
-    ) -> dict[str, float]:
-        """Close the stretch; its row, by column."""
+    def row(self, transitions: int, epsilon: float, stored: int) -> None:
+        """Close the stretch: a row, to TensorBoard too if the caller has opened a writer."""
         nothing = float("nan")
         ended = np.mean(self.ended, axis=0) if self.ended else [nothing] * 3
         learned = np.mean(self.learned, axis=0) if self.learned else [nothing] * 2
         start_value = nothing
         if self.ended_first:
-            start_value = q_values(np.concatenate(self.ended_first)).max(axis=1).mean()
+            masks = np.concatenate(self.ended_masks) if self.ended_masks else None
+            start_value = self.value(np.concatenate(self.ended_first), masks).mean()
         measured = map(float, [*ended, start_value, *learned])
-        self.rows.append((transitions, *measured, float(epsilon), stored))
-        self._begin_stretch(done)
-        return dict(zip(LearningCurve._fields, self.rows[-1], strict=True))
+        self.call.curve.append((transitions, *measured, float(epsilon), stored))
+        self._begin_stretch()
+        row = dict(zip(LearningCurve._fields, self.call.curve[-1], strict=True))
+        self.bar.set_postfix_str(f"return {row['mean_return']:.3g}, epsilon {epsilon:.2f}")
+        _write_summary(row)
 
     def finish(self) -> LearningCurve:
         """The rows as arrays."""
-        return LearningCurve(*np.array(self.rows).T)
+        return LearningCurve(*np.array(self.call.curve).T)
+
+
+def _write_summary(row: dict[str, float]) -> None:
+    """One scalar a column for TensorBoard, if the caller has opened a writer."""
+    import tensorflow as tf
+
+    if tf.summary.should_record_summaries():
+        for name, value in row.items():
+            if name != "transitions" and np.isfinite(value):
+                tf.summary.scalar(name, value, step=int(row["transitions"]))
+
+
+def warn_of_values_out_of_reach(found: Any, reward: np.ndarray, updates: int) -> None:
+    """Warn if the values have come less than half of the way to their targets.
+
+    That is: the mean TD error is more than half of the mean target, and more than twice its own
+    standard deviation, so that neither noise explains it, nor that Huber's loss aims at the median,
+    which lies within one of the mean.
+
+    Args:
+        found: `Updates.loss` of stored transitions.
+        reward: (batch,) their rewards.
+        updates: gradient steps of the call; fewer than 100 tell nothing.
+    """
+    error, q = np.asarray(found.td_error), np.asarray(found.q_value)
+    gap = abs(error.mean())
+    if updates >= 100 and gap > 0.5 * abs((error + q).mean()) and gap > 2.0 * error.std():
+        size = np.abs(reward).mean()
+        warnings.warn(
+            f"learn: rewards are {size:.3g} in size, but after {updates} gradient steps the values "
+            f"are {np.abs(q).mean():.3g}, and their targets lie {gap:.3g} away: steps of this size "
+            f"do not reach them. Divide the rewards by {size:.1g}, or raise "
+            "DQNConfig.learning_rate, updates_per_transition or total_steps",
+            stacklevel=3,
+        )

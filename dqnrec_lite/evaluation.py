@@ -13,15 +13,17 @@ from gymnasium.vector import VectorEnv
 from scipy import stats
 
 from dqnrec_lite._checks import (
+    check_actions,
     check_array,
     check_callable,
-    check_integers,
     check_kind,
     check_whole,
 )
 from dqnrec_lite.sessions import Sessions, Step
 
-Policy = Callable[[np.ndarray], np.ndarray]  # (n, observation_size) -> (n,) integers
+# (n, observation_size) -> (n,) integers. Where the environment has masks, it is called with
+# action_mask=(n, actions) bool too.
+Policy = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ def play(
     played = np.zeros(n, np.int64)
     sessions.reset(seed=seed)
     while (played < quota).any():
-        observation = sessions.observations
-        actions = check_integers("policy", policy(observation), (n,), sessions.num_actions)
+        observation, mask = sessions.observations, sessions.action_mask
+        masked = {} if mask is None else {"action_mask": mask}
+        actions = policy(observation, **masked)
+        actions = check_actions("policy", actions, n, sessions.actions, mask)
         step = sessions.step(actions)
         lanes = np.flatnonzero(step.valid & (played < quota))
         yield Page(lanes, played[lanes] * n + lanes, observation, actions, step)

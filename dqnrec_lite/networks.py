@@ -57,3 +57,13 @@ def build_q_network(
     else:
         q = dense(num_actions, scale=0.01)(hidden)
     return keras.Model(observation, q)
+
+
+def sync(target: keras.Model, online: keras.Model, share: float = 1.0) -> None:
+    """Move each weight of `target` by `share` towards that of `online`; 1.0 copies.
+
+    A copy now and then is Mnih et al.'s (2015), a small share at each step Lillicrap et al.'s
+    (arXiv:1509.02971, section 3). Runs inside compiled functions too.
+    """
+    for old, new in zip(target.weights, online.weights, strict=True):
+        old.assign(new if share == 1.0 else share * new + (1.0 - share) * old)

@@ -15,9 +15,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from dqnrec_lite.agent import DQN
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
+from dqnrec_lite.dqn import DQN
 from dqnrec_lite.evaluation import Policy, evaluate
 
 LANES, EPISODES, POINTS, POINT_EPISODES = 8, 100, 10, 20
@@ -133,8 +133,7 @@ def run_task(
     envs = gym.make_vec(task.name, num_envs=LANES)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     if first_weights is not None:
-        agent.q_network.set_weights(first_weights)
-        agent.target_network.set_weights(first_weights)
+        agent.set_weights(first_weights)
     others = gym.make_vec(task.name, num_envs=POINT_EPISODES)
 
     def look() -> None:

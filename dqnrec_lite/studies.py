@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqnrec_lite import baselines
-from dqnrec_lite.agent import DQN
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import LearningCurve
+from dqnrec_lite.dqn import DQN
 from dqnrec_lite.encoding import BUY
 from dqnrec_lite.envs import shop
 from dqnrec_lite.envs.oracle import oracle_policy, solve_oracle

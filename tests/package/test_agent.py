@@ -25,7 +25,7 @@ from dqnrec_lite import (
     training,
     value_iteration,
 )
-from dqnrec_lite.agent import UPDATES_PER_CALL, seed_everything
+from dqnrec_lite.dqn import UPDATES_PER_CALL, seed_everything
 from dqnrec_lite.envs.tabular import TabularVectorEnv
 from dqnrec_lite.replay import Batch
 

@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop
 from dqnrec_lite.envs.shop import ShopEnv
-from dqnrec_lite.replay import NStepWindow
+from dqnrec_lite.nstep import NStepWindow
 from dqnrec_lite.sessions import Sessions
 
 LIMIT = 6  # steps

@@ -1,0 +1,485 @@
+"""DQN: the agent of Mnih et al. (Nature 518, 2015), with the usual improvements as switches.
+
+Nothing in it knows about shops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+from gymnasium.vector import VectorEnv
+from tqdm.auto import tqdm
+
+from dqnrec_lite import checkpoint
+from dqnrec_lite._checks import (
+    check_array,
+    check_finite,
+    check_kind,
+    check_mask,
+    check_path,
+    check_spaces,
+    check_whole,
+)
+from dqnrec_lite.config import DQNConfig
+from dqnrec_lite.curve import (
+    CurveWriter,
+    LearningCurve,
+    TrainingCall,
+    warn_of_values_out_of_reach,
+)
+from dqnrec_lite.networks import build_q_network, sync
+from dqnrec_lite.nstep import NStepWindow
+from dqnrec_lite.replay import Batch, ReplayBuffer, blank_transition
+from dqnrec_lite.sessions import Sessions
+from dqnrec_lite.updates import UPDATES_PER_CALL, Learnt, Updates, UpdateThread
+
+FORMAT = 3  # of what `DQN.save` writes
+
+
+class DQN:
+    """Deep Q-network agent for flat Box observations and Discrete actions.
+
+    Args:
+        observation_space: of one session, `Box` of shape (observation_size,).
+        action_space: of one session, `Discrete`.
+        config: the settings; None: `DQNConfig()`.
+        network: called without arguments, gives a new Keras model (batch, observation_size) ->
+            (batch, actions) each time; None: `build_q_network` with the config's sizes.
+
+    Attributes:
+        q_network: the online network, which learns.
+        target_network: values the next states in the targets.
+        actor: chooses the actions; has the online network's weights from before the call of
+            updates that may be running, and outside `learn` those it has.
+        replay: what it remembers.
+        updater: makes the gradient steps.
+        transitions, updates: seen, and gradient steps begun, over all training calls.
+        unfinished: the training call that a loaded checkpoint holds; None: none.
+
+    Raises:
+        TypeError: config is no `DQNConfig`, or network cannot be called.
+        ValueError: the spaces are of another kind, or the network has another shape.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.spaces.Space,
+        action_space: gym.spaces.Space,
+        config: DQNConfig | None = None,
+        network: Callable[[], keras.Model] | None = None,
+    ) -> None:
+        self.config = config = config if config is not None else DQNConfig()
+        check_kind("config", config, DQNConfig)
+        wrappers = "gymnasium.wrappers"
+        self.observation_size, self.actions = check_spaces(
+            observation_space, action_space, wrappers
+        )
+        self.observation_space, self.action_space = observation_space, action_space
+        self.own_network = network is not None
+        shape = self.observation_size, len(self.actions)
+        ours = partial(build_q_network, *shape, config.hidden_sizes, config.dueling, config.seed)
+        self.q_network, self.target_network, self.actor = _three(network or ours, *shape)
+        self.updater = Updates(
+            self.q_network, self.target_network, self.observation_size, self.actions, config
+        )
+        self.replay = ReplayBuffer(config.buffer_size, blank_transition(self.observation_size))
+        self.transitions = self.updates = 0
+        self.owed = 0.0  # gradient steps that stored transitions have earned
+        self.rng = np.random.default_rng(config.seed)
+        self.unfinished: TrainingCall | None = None
+        self._learning = False  # does `learn` run?
+        rows = tf.TensorSpec((None, self.observation_size), tf.float32)
+        # A concrete function: calling it skips the search for the right trace.
+        self._q_function = tf.function(self.actor, autograph=False).get_concrete_function(rows)
+
+    def q_values(self, observations: np.ndarray) -> np.ndarray:
+        """Action values, (batch, observation_size) -> (batch, actions) float32.
+
+        Raises:
+            ValueError: wrong shape, not numbers, or NaN or infinite ones; or the action values of
+                enormous ones are not finite.
+        """
+        observations = check_array("observations", observations, ("batch", self.observation_size))
+        q = self._q(observations)
+        check_finite("q_values", q)
+        return q
+
+    def predict(
+        self, observations: np.ndarray, action_mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Greedy actions, (batch, observation_size) -> (batch,) int64.
+
+        Args:
+            observations: (batch, observation_size) numbers.
+            action_mask: (batch, actions) bool, what is allowed; None: all is.
+
+        Raises:
+            ValueError: as `q_values`; or the mask has another shape, or a row that allows nothing.
+        """
+        q = self.q_values(observations)
+        if action_mask is not None:
+            q = np.where(check_mask("action_mask", action_mask, q.shape), q, -np.inf)
+        return q.argmax(axis=1) + self.actions.start
+
+    def act(
+        self, observations: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Epsilon-greedy actions, (n, observation_size) -> (n,) int64, among the allowed ones."""
+        count, first = len(observations), self.actions.start
+        action = self.rng.integers(0, len(self.actions), count)
+        if action_mask is not None:  # each allowed one with the same chance
+            scores = self.rng.random(action_mask.shape)
+            action = np.where(action_mask, scores, -1.0).argmax(axis=1)
+        greedy = self.rng.random(count) >= epsilon
+        if greedy.any():
+            mask = None if action_mask is None else action_mask[greedy]
+            action[greedy] = self._allowed_q(observations[greedy], mask).argmax(axis=1)
+        return action + first
+
+    def _q(self, observations: np.ndarray) -> np.ndarray:
+        return self._q_function(tf.constant(observations, tf.float32)).numpy()
+
+    def _allowed_q(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        q = self._q(observations)
+        return q if mask is None else np.where(mask, q, -np.inf)
+
+    def _value(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        return self._allowed_q(observations, mask).max(axis=1)
+
+    def learn(
+        self,
+        envs: gym.Env | VectorEnv,
+        total_steps: int,
+        progress: bool = True,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 100_000,
+    ) -> LearningCurve:
+        """Train for `total_steps` more transitions, counted over all sessions.
+
+        The sessions are started anew with a seed made from the config's and the transitions seen so
+        far; whatever seed `envs` was made with is replaced. So a saved and reloaded agent goes on
+        as the original would, bit for bit.
+
+        The agent acts while updates run on a thread. An environment may ask it for `q_values` and
+        `predict`, which answer by the weights that act and wait for nobody. It must not call
+        `learn`, `update`, `save` or `variables` (refused), nor read or write the networks.
+
+        With `checkpoint_dir` the agent saves itself along the way, and the sessions are given up
+        and started anew there too. A process killed in between is resumed by
+        `DQN.load(checkpoint_dir).learn(...)` with the same arguments: it finishes the call, and
+        ends with the bits of a run that was never killed. (They are not those of a run without
+        checkpoints, whose sessions go on, and which acts by older weights at that moment.)
+
+        Where the caller has set a default writer, each row of the learning curve goes to
+        TensorBoard (needs the package `tensorboard`):
+        `with tf.summary.create_file_writer("logs").as_default(): agent.learn(...)`.
+
+        Args:
+            envs: single or vector environment, any autoreset mode, spaces as the agent's.
+            total_steps: transitions; the last step of all sessions may go a few beyond.
+            progress: show a progress bar (`TQDM_DISABLE=1` hides it everywhere).
+            checkpoint_dir: folder in which the agent saves itself, at the end too; None: nowhere.
+            checkpoint_every: transitions of this call between two checkpoints.
+
+        Returns:
+            The learning curve of this call, all of it if it was resumed.
+
+        Raises:
+            ValueError: spaces differ from the agent's, the replay buffer cannot hold what all
+                sessions bring at once, total_steps or checkpoint_every is no whole number above 0,
+                another call is unfinished, the environment returns NaN or infinity, or training
+                diverges.
+            RuntimeError: called while it runs already.
+        """
+        sessions, call = self._open(envs, total_steps, checkpoint_every, checkpoint_dir)
+        self.unfinished, self._learning, before = None, True, self.updates
+        curve = CurveWriter(self._value, call, self.config.discount, progress)
+        try:
+            with curve, UpdateThread(self.updater) as thread:
+                while call.done < total_steps:
+                    until = total_steps
+                    if checkpoint_dir is not None:
+                        until = min(until, (call.done // checkpoint_every + 1) * checkpoint_every)
+                    self._run(call, until, sessions, thread, curve)
+                    if checkpoint_dir is not None:
+                        self._save(checkpoint_dir, call if call.done < total_steps else None)
+        finally:
+            self._learning = False
+            sync(self.actor, self.q_network)
+        stored = self.replay.sample(1000, np.random.default_rng(0))
+        warn_of_values_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
+        return curve.finish()
+
+    def _run(
+        self,
+        call: TrainingCall,
+        until: int,
+        sessions: Sessions,
+        thread: UpdateThread,
+        curve: CurveWriter,
+    ) -> None:
+        """The algorithm, from fresh sessions until `until` transitions of the call are done."""
+        window = NStepWindow(self.config.n_step, self.config.discount)
+        sessions.reset(seed=self._session_seed())
+        curve.restart()
+        sync(self.actor, self.q_network)
+        while call.done < until:
+            epsilon = self.epsilon(call.progress)
+            observation, mask = sessions.observations, sessions.action_mask
+            action = self.act(observation, epsilon, mask)
+            step = sessions.step(action)
+            self.replay.add(window.push(observation, action, step))
+            new = int(step.valid.sum())
+            call.done, self.transitions = call.done + new, self.transitions + new
+            curve.watch(observation, mask, step)
+            if len(self.replay) >= self.config.learning_starts:
+                self.owed += new * self.config.updates_per_transition
+            while self.owed >= UPDATES_PER_CALL:
+                batches, rate = self.sample(UPDATES_PER_CALL), self.learning_rate(call.progress)
+                self._act_by(thread.start(batches, self.updates, rate), curve)
+                self.updates += UPDATES_PER_CALL
+                self.owed -= UPDATES_PER_CALL
+            if curve.due and call.done < until:
+                curve.row(self.transitions, epsilon, len(self.replay))
+        self._act_by(thread.finish(), curve)
+        for weight in self.actor.weights:
+            self.updater.check_finite(weight.value, self.updates)
+        curve.row(self.transitions, epsilon, len(self.replay))
+        still_open = window.flush(sessions)  # given up here: truncated, so these bootstrap
+        if still_open is not None:
+            self.replay.add(still_open)
+
+    def update(self, count: int, progress: bool = True) -> float:
+        """Learn from what is stored, without an environment: `count` gradient steps.
+
+        The step size is `learning_rate` throughout. So one learns from a log:
+        `agent.replay.add(batch)`, then `agent.update(10_000)`.
+
+        Args:
+            count: gradient steps.
+            progress: show a progress bar (`TQDM_DISABLE=1` hides it everywhere).
+
+        Returns:
+            Mean |target - q(s, a)| over all of them.
+
+        Raises:
+            ValueError: nothing is stored, a stored action is none of the agent's, count is no whole
+                number above 0, or training diverges.
+            RuntimeError: called while `learn` runs.
+        """
+        check_whole("count", count)
+        self._check_not_learning("update")
+        stored = self.replay.data.action[: len(self.replay)]
+        if len(stored) and not (stored.min() in self.actions and stored.max() in self.actions):
+            raise ValueError(
+                f"replay: actions in [{self.actions.start}, {self.actions.stop}) expected, got "
+                f"{stored.min()} to {stored.max()}"
+            )
+        sizes = [UPDATES_PER_CALL] * (count // UPDATES_PER_CALL)
+        sizes += [count % UPDATES_PER_CALL] * (count % UPDATES_PER_CALL > 0)
+        hidden = not progress or bool(os.environ.get("TQDM_DISABLE"))
+        total = 0.0
+        for size in tqdm(sizes, unit=f"{UPDATES_PER_CALL} updates", disable=hidden, leave=False):
+            batches, rate = self.sample(size), self.config.learning_rate
+            total += size * float(self.updater.run(batches, self.updates, rate).td_error)
+            self.updates += size
+        sync(self.actor, self.q_network)
+        return total / count
+
+    def sample(self, count: int) -> Batch:
+        """Batches for `count` updates from the replay buffer: tensors (count, batch_size, ...)."""
+        batches = self.replay.sample((count, self.config.batch_size), self.rng)
+        return batches.apply(tf.constant)
+
+    def epsilon(self, progress: float) -> float:
+        """Exploration at `progress`, 0 to 1, of a training call."""
+        config = self.config
+        share = min(1.0, progress / config.epsilon_fraction) if config.epsilon_fraction else 1.0
+        return config.epsilon_start + share * (config.epsilon_end - config.epsilon_start)
+
+    def learning_rate(self, progress: float) -> float:
+        """Step size at `progress`, 0 to 1, of a training call."""
+        start, end = self.config.learning_rate, self.config.learning_rate_end
+        return start if end is None else start + min(1.0, progress) * (end - start)
+
+    def _act_by(self, learnt: Learnt | None, curve: CurveWriter) -> None:
+        """Take over what a call of updates gave: its weights act from now on."""
+        if learnt is not None:
+            for weight, value in zip(self.actor.weights, learnt.weights, strict=True):
+                weight.assign(value)
+            curve.updates(float(learnt.td_error), float(learnt.q_value))
+
+    def _session_seed(self) -> int:
+        """Made of the config's seed and the transitions so far."""
+        seeds = np.random.SeedSequence([self.config.seed, self.transitions])
+        return int(seeds.generate_state(1)[0] >> 1)
+
+    def _check_not_learning(self, what: str) -> None:
+        if self._learning:
+            raise RuntimeError(f"learn is running: an environment must not call {what}")
+
+    def _open(
+        self,
+        envs: gym.Env | VectorEnv,
+        total_steps: int,
+        checkpoint_every: int,
+        checkpoint_dir: Any,
+    ) -> tuple[Sessions, TrainingCall]:
+        """The environment as sessions, and a new call or the unfinished one, all checked."""
+        self._check_not_learning("learn")
+        sessions = Sessions(envs)
+        for name in ("observation_space", "action_space"):
+            theirs, ours = getattr(sessions.env, f"single_{name}"), getattr(self, name)
+            kinds = [(s.shape, getattr(s, "n", 0), getattr(s, "start", 0)) for s in (theirs, ours)]
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"envs: {name} {theirs} differs from the agent's, {ours}")
+        most = sessions.num_envs * self.config.n_step
+        if most > self.replay.capacity:
+            raise ValueError(
+                f"envs: {sessions.num_envs} sessions bring up to {most} transitions at once, and "
+                f"DQNConfig.buffer_size={self.replay.capacity}: fewer sessions or a larger buffer"
+            )
+        total_steps = check_whole("total_steps", total_steps)
+        checkpoint_every = check_whole("checkpoint_every", checkpoint_every)
+        call, old = TrainingCall(total_steps, checkpoint_every, sessions.num_envs), self.unfinished
+        if old is not None:
+            same = (old.total_steps, old.checkpoint_every, old.num_envs)
+            asked = (call.total_steps, call.checkpoint_every, call.num_envs)
+            if same != asked or checkpoint_dir is None:
+                raise ValueError(
+                    f"unfinished training: {old.done} of {old.total_steps} transitions are done. "
+                    f"To finish it, pass total_steps={old.total_steps}, "
+                    f"checkpoint_every={old.checkpoint_every}, a checkpoint_dir and {old.num_envs} "
+                    "sessions; to give it up, set agent.unfinished=None"
+                )
+            call = old
+        if checkpoint_dir is not None:  # better now than after hours of training
+            check_path("checkpoint_dir", checkpoint_dir).mkdir(parents=True, exist_ok=True)
+        return sessions, call
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Give all networks these weights, as from `q_network.get_weights()`."""
+        for network in (self.q_network, self.target_network, self.actor):
+            network.set_weights(weights)
+
+    def variables(self) -> list[Any]:
+        """Variables of online and target network and the optimiser's, in a fixed order."""
+        self._check_not_learning("variables or save")
+        parts = (self.q_network, self.target_network, self.updater.optimizer)
+        return [variable for part in parts for variable in part.variables]
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write everything that training needs to go on to `directory`/agent.npz.
+
+        The save before it is kept; see `checkpoint.write`. A network of one's own is not written,
+        only its weights.
+        """
+        self._check_not_learning("variables or save")
+        self._save(directory, self.unfinished)
+
+    def _save(self, directory: str | os.PathLike[str], unfinished: TrainingCall | None) -> None:
+        box: Any = self.observation_space
+        state = {
+            "format": FORMAT,
+            "config": asdict(self.config),
+            "actions": [self.actions.start, self.actions.stop],
+            "own_network": self.own_network,
+            "replay": [self.replay.position, self.replay.size],
+            "counters": [self.transitions, self.updates, self.owed],
+            "rng": self.rng.bit_generator.state,
+            "unfinished": asdict(unfinished) if unfinished else None,
+        }
+        parts = (self.q_network, self.target_network, self.updater.optimizer)
+        variables = [variable for part in parts for variable in part.variables]
+        arrays = {"low": box.low, "high": box.high}
+        arrays |= {f"variable_{i}": variable.numpy() for i, variable in enumerate(variables)}
+        for name, kept in zip(Batch._fields, self.replay.data, strict=True):
+            if kept is not None:
+                arrays[f"replay_{name}"] = kept[: self.replay.size]
+        checkpoint.write(directory, state, arrays)
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | os.PathLike[str],
+        previous: bool = False,
+        network: Callable[[], keras.Model] | None = None,
+    ) -> DQN:
+        """The agent that `save` wrote last, or with `previous` the one it wrote before.
+
+        Args:
+            directory: where `save` wrote.
+            previous: take the save before the last.
+            network: what `DQN` was given, if it was given one.
+
+        Raises:
+            FileNotFoundError: there is no agent in `directory`.
+            ValueError: the file is damaged, `save` did not write it, or network does not fit. The
+                message tells whether there is a previous one. None is taken in silence for the
+                other.
+        """
+        path = checkpoint.path_of(directory, previous)
+        state, arrays = checkpoint.read(path)
+        try:
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+            config = DQNConfig(**state["config"])
+            box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
+            first, stop = state["actions"]
+            actions = gym.spaces.Discrete(stop - first, start=first)
+            own_network = bool(state["own_network"])
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise checkpoint.damaged(path, error) from error
+        if own_network != (network is not None):
+            needed = (
+                "a network of its own: pass network=" if own_network else "no network of its own"
+            )
+            raise ValueError(f"{path}: saved by an agent with {needed}")
+        agent = cls(box, actions, config, network)
+        try:
+            agent._restore(state, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise checkpoint.damaged(path, error) from error
+        return agent
+
+    def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        for i, variable in enumerate(self.variables()):
+            variable.assign(arrays[f"variable_{i}"])
+        sync(self.actor, self.q_network)
+        if "replay_next_action_mask" in arrays:
+            self.replay.keep_masks(len(self.actions))
+        for name, kept in zip(Batch._fields, self.replay.data, strict=True):
+            if kept is not None:
+                kept[: state["replay"][1]] = arrays[f"replay_{name}"]
+        self.replay.position, self.replay.size = state["replay"]
+        self.transitions, self.updates, self.owed = state["counters"]
+        self.rng.bit_generator.state = state["rng"]
+        if state["unfinished"] is not None:
+            self.unfinished = TrainingCall(**state["unfinished"])
+
+
+def _three(build: Callable[[], keras.Model], size: int, actions: int) -> list[keras.Model]:
+    """Three networks of the right shape and the same weights."""
+    if not callable(build):
+        raise TypeError(f"network: a function expected, got {type(build).__name__}")
+    networks = [build() for _ in range(3)]
+    if len({id(network) for network in networks}) < 3:
+        raise ValueError("network: a new model expected at each call, got the same one again")
+    for network in networks:
+        check_kind("network()", network, keras.Model)
+        try:
+            shape = tuple(network(np.zeros((2, size), np.float32)).shape)
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            raise ValueError(f"network: cannot take observations (2, {size}): {error}") from error
+        if shape != (2, actions):
+            raise ValueError(f"network: (2, {size}) -> (2, {actions}) expected, got {shape}")
+        network.set_weights(networks[0].get_weights())
+    return networks
