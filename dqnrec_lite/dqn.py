@@ -208,7 +208,7 @@ class DQN:
                     until = total_steps
                     if checkpoint_dir is not None:
                         until = min(until, (call.done // checkpoint_every + 1) * checkpoint_every)
-                    self._run(call, until, sessions, thread, curve)
+                    self.learn_until(until, call, sessions, thread, curve)
                     if checkpoint_dir is not None:
                         self._save(checkpoint_dir, call if call.done < total_steps else None)
         finally:
@@ -218,10 +218,10 @@ class DQN:
         warn_of_values_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
         return curve.finish()
 
-    def _run(
+    def learn_until(
         self,
-        call: TrainingCall,
         until: int,
+        call: TrainingCall,
         sessions: Sessions,
         thread: UpdateThread,
         curve: CurveWriter,
