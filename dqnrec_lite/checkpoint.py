@@ -60,7 +60,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        return json.loads(str(arrays.pop("state"))), arrays
+        return dict(json.loads(str(arrays.pop("state")))), arrays
     except MemoryError:
         raise
     except Exception as error:  # zipfile, NumPy and JSON each have their own

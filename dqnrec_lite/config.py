@@ -15,9 +15,10 @@ def whole(default: int, low: int, high: int = _HUGE) -> Any:
     return field(default=default, metadata={"check": check_whole, "range": (low, high)})
 
 
-def number(default: float | None, low: float, high: float) -> Any:
-    """A field for numbers from low to high, both allowed; for None too where it is the default."""
-    return field(default=default, metadata={"check": check_number, "range": (low, high)})
+def number(default: float | None, low: float, high: float, optional: bool = False) -> Any:
+    """A field for numbers from low to high, both allowed; None too if it is optional."""
+    limits = {"check": check_number, "range": (low, high), "optional": optional}
+    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class DQNConfig:
     learning_rate: float = number(1e-3, 1e-12, 1.0)
     """Adam's step size at the start of a training call."""
 
-    learning_rate_end: float | None = field(
-        default=2e-5, metadata={"check": check_number, "range": (0.0, 1.0), "optional": True}
-    )
+    learning_rate_end: float | None = number(2e-5, 0.0, 1.0, optional=True)
     """The step size falls in a line to this at the end of the call; None: it stays. Small steps at
     the end average over more of the noise in the targets."""
 
@@ -61,9 +60,7 @@ class DQNConfig:
     target_sync_every: int = whole(500, 1)
     """Gradient steps between two hard copies into the target network."""
 
-    target_tau: float | None = field(
-        default=None, metadata={"check": check_number, "range": (1e-12, 1.0), "optional": True}
-    )
+    target_tau: float | None = number(None, 1e-12, 1.0, optional=True)
     """None: hard copies. Else the target network moves by this share at each gradient step."""
 
     epsilon_start: float = number(1.0, 0.0, 1.0)

@@ -53,23 +53,41 @@ class TrainingCall:
         """From 0 at the start to 1 at the end."""
         return self.done / self.total_steps
 
+    @property
+    def next_checkpoint(self) -> int:
+        """Transitions of this call at which it saves next; at the end at the latest."""
+        every = self.checkpoint_every
+        return min(self.total_steps, (self.done // every + 1) * every)
 
-# Value of the best allowed action, (n, observation_size) and (n, actions) or None -> (n,).
-Value = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+    def check_finished_by(self, other: TrainingCall, saves: bool) -> None:
+        """A ValueError unless `other`, which saves or not, has the arguments of this one."""
+        ours = self.total_steps, self.checkpoint_every, self.num_envs
+        theirs = other.total_steps, other.checkpoint_every, other.num_envs
+        if ours != theirs or not saves:
+            raise ValueError(
+                f"unfinished training: {self.done} of {self.total_steps} transitions are done. To "
+                f"finish it, pass total_steps={self.total_steps}, checkpoint_every="
+                f"{self.checkpoint_every}, a checkpoint_dir and {self.num_envs} sessions; to give "
+                "it up, set agent.unfinished=None"
+            )
+
+
+# Action values, -inf where forbidden: (n, observation_size), (n, actions) or None -> (n, actions).
+Values = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class CurveWriter:
     """Collects the rows of a `LearningCurve` while training runs, and shows how far it is.
 
     Args:
-        value: of an observation with its mask, by the weights that act.
+        q: action values of observations with their mask, by the weights that act.
         call: the training call; its rows are continued.
         discount: gamma, of `discounted_return`.
         progress: show a bar (`TQDM_DISABLE=1` in the environment hides it).
     """
 
-    def __init__(self, value: Value, call: TrainingCall, discount: float, progress: bool) -> None:
-        self.value, self.call, self.discount = value, call, discount
+    def __init__(self, q: Values, call: TrainingCall, discount: float, progress: bool) -> None:
+        self.q, self.call, self.discount = q, call, discount
         self.total, self.every = call.total_steps, -(-call.total_steps // CURVE_POINTS)
         hidden = not progress or bool(os.environ.get("TQDM_DISABLE"))
         self.bar = tqdm(
@@ -138,7 +156,7 @@ class CurveWriter:
         start_value = nothing
         if self.ended_first:
             masks = np.concatenate(self.ended_masks) if self.ended_masks else None
-            start_value = self.value(np.concatenate(self.ended_first), masks).mean()
+            start_value = self.q(np.concatenate(self.ended_first), masks).max(axis=1).mean()
         measured = map(float, [*ended, start_value, *learned])
         self.call.curve.append((transitions, *measured, float(epsilon), stored))
         self._begin_stretch()
@@ -161,7 +179,7 @@ def _write_summary(row: dict[str, float]) -> None:
                 tf.summary.scalar(name, value, step=int(row["transitions"]))
 
 
-def warn_of_values_out_of_reach(found: Any, reward: np.ndarray, updates: int) -> None:
+def warn_if_out_of_reach(found: Any, reward: np.ndarray, updates: int) -> None:
     """Warn if the values have come less than half of the way to their targets.
 
     That is: the mean TD error is more than half of the mean target, and more than twice its own

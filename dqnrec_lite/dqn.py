@@ -15,26 +15,18 @@ import gymnasium as gym
 import keras
 import numpy as np
 import tensorflow as tf
-from gymnasium.vector import VectorEnv
 from tqdm.auto import tqdm
 
 from dqnrec_lite import checkpoint
 from dqnrec_lite._checks import (
     check_array,
-    check_finite,
     check_kind,
     check_mask,
-    check_path,
     check_spaces,
     check_whole,
 )
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import (
-    CurveWriter,
-    LearningCurve,
-    TrainingCall,
-    warn_of_values_out_of_reach,
-)
+from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_if_out_of_reach
 from dqnrec_lite.networks import build_q_network, sync
 from dqnrec_lite.nstep import NStepWindow
 from dqnrec_lite.replay import Batch, ReplayBuffer, blank_transition
@@ -78,10 +70,8 @@ class DQN:
     ) -> None:
         self.config = config = config if config is not None else DQNConfig()
         check_kind("config", config, DQNConfig)
-        wrappers = "gymnasium.wrappers"
-        self.observation_size, self.actions = check_spaces(
-            observation_space, action_space, wrappers
-        )
+        spaces = observation_space, action_space
+        self.observation_size, self.actions = check_spaces(*spaces, "gymnasium.wrappers")
         self.observation_space, self.action_space = observation_space, action_space
         self.own_network = network is not None
         shape = self.observation_size, len(self.actions)
@@ -108,9 +98,7 @@ class DQN:
                 enormous ones are not finite.
         """
         observations = check_array("observations", observations, ("batch", self.observation_size))
-        q = self._q(observations)
-        check_finite("q_values", q)
-        return q
+        return check_array("q_values", self._q(observations))
 
     def predict(
         self, observations: np.ndarray, action_mask: np.ndarray | None = None
@@ -133,7 +121,7 @@ class DQN:
         self, observations: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None
     ) -> np.ndarray:
         """Epsilon-greedy actions, (n, observation_size) -> (n,) int64, among the allowed ones."""
-        count, first = len(observations), self.actions.start
+        count = len(observations)
         action = self.rng.integers(0, len(self.actions), count)
         if action_mask is not None:  # each allowed one with the same chance
             scores = self.rng.random(action_mask.shape)
@@ -142,7 +130,7 @@ class DQN:
         if greedy.any():
             mask = None if action_mask is None else action_mask[greedy]
             action[greedy] = self._allowed_q(observations[greedy], mask).argmax(axis=1)
-        return action + first
+        return action + self.actions.start
 
     def _q(self, observations: np.ndarray) -> np.ndarray:
         return self._q_function(tf.constant(observations, tf.float32)).numpy()
@@ -151,12 +139,9 @@ class DQN:
         q = self._q(observations)
         return q if mask is None else np.where(mask, q, -np.inf)
 
-    def _value(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        return self._allowed_q(observations, mask).max(axis=1)
-
     def learn(
         self,
-        envs: gym.Env | VectorEnv,
+        envs: gym.Env | gym.vector.VectorEnv,
         total_steps: int,
         progress: bool = True,
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -201,13 +186,11 @@ class DQN:
         """
         sessions, call = self._open(envs, total_steps, checkpoint_every, checkpoint_dir)
         self.unfinished, self._learning, before = None, True, self.updates
-        curve = CurveWriter(self._value, call, self.config.discount, progress)
+        curve = CurveWriter(self._allowed_q, call, self.config.discount, progress)
         try:
             with curve, UpdateThread(self.updater) as thread:
                 while call.done < total_steps:
-                    until = total_steps
-                    if checkpoint_dir is not None:
-                        until = min(until, (call.done // checkpoint_every + 1) * checkpoint_every)
+                    until = call.next_checkpoint if checkpoint_dir is not None else total_steps
                     self.learn_until(until, call, sessions, thread, curve)
                     if checkpoint_dir is not None:
                         self._save(checkpoint_dir, call if call.done < total_steps else None)
@@ -215,7 +198,7 @@ class DQN:
             self._learning = False
             sync(self.actor, self.q_network)
         stored = self.replay.sample(1000, np.random.default_rng(0))
-        warn_of_values_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
+        warn_if_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
         return curve.finish()
 
     def learn_until(
@@ -257,7 +240,7 @@ class DQN:
         if still_open is not None:
             self.replay.add(still_open)
 
-    def update(self, count: int, progress: bool = True) -> float:
+    def update(self, count: int) -> float:
         """Learn from what is stored, without an environment: `count` gradient steps.
 
         The step size is `learning_rate` throughout. So one learns from a log:
@@ -265,7 +248,6 @@ class DQN:
 
         Args:
             count: gradient steps.
-            progress: show a progress bar (`TQDM_DISABLE=1` hides it everywhere).
 
         Returns:
             Mean |target - q(s, a)| over all of them.
@@ -277,16 +259,12 @@ class DQN:
         """
         check_whole("count", count)
         self._check_not_learning("update")
-        stored = self.replay.data.action[: len(self.replay)]
-        if len(stored) and not (stored.min() in self.actions and stored.max() in self.actions):
-            raise ValueError(
-                f"replay: actions in [{self.actions.start}, {self.actions.stop}) expected, got "
-                f"{stored.min()} to {stored.max()}"
-            )
+        stored = np.unique(self.replay.data.action[: len(self.replay)])
+        if unknown := set(stored.tolist()) - set(self.actions):
+            raise ValueError(f"replay: stored actions {sorted(unknown)} are not in {self.actions}")
         sizes = [UPDATES_PER_CALL] * (count // UPDATES_PER_CALL)
         sizes += [count % UPDATES_PER_CALL] * (count % UPDATES_PER_CALL > 0)
-        hidden = not progress or bool(os.environ.get("TQDM_DISABLE"))
-        total = 0.0
+        hidden, total = bool(os.environ.get("TQDM_DISABLE")), 0.0
         for size in tqdm(sizes, unit=f"{UPDATES_PER_CALL} updates", disable=hidden, leave=False):
             batches, rate = self.sample(size), self.config.learning_rate
             total += size * float(self.updater.run(batches, self.updates, rate).td_error)
@@ -328,7 +306,7 @@ class DQN:
 
     def _open(
         self,
-        envs: gym.Env | VectorEnv,
+        envs: gym.Env | gym.vector.VectorEnv,
         total_steps: int,
         checkpoint_every: int,
         checkpoint_dir: Any,
@@ -336,33 +314,26 @@ class DQN:
         """The environment as sessions, and a new call or the unfinished one, all checked."""
         self._check_not_learning("learn")
         sessions = Sessions(envs)
-        for name in ("observation_space", "action_space"):
-            theirs, ours = getattr(sessions.env, f"single_{name}"), getattr(self, name)
-            kinds = [(s.shape, getattr(s, "n", 0), getattr(s, "start", 0)) for s in (theirs, ours)]
-            if kinds[0] != kinds[1]:
-                raise ValueError(f"envs: {name} {theirs} differs from the agent's, {ours}")
+        if (sessions.observation_size, sessions.actions) != (self.observation_size, self.actions):
+            theirs = sessions.env.single_observation_space, sessions.env.single_action_space
+            ours = self.observation_space, self.action_space
+            raise ValueError(f"envs: spaces {theirs} differ from the agent's, {ours}")
         most = sessions.num_envs * self.config.n_step
         if most > self.replay.capacity:
             raise ValueError(
                 f"envs: {sessions.num_envs} sessions bring up to {most} transitions at once, and "
                 f"DQNConfig.buffer_size={self.replay.capacity}: fewer sessions or a larger buffer"
             )
-        total_steps = check_whole("total_steps", total_steps)
-        checkpoint_every = check_whole("checkpoint_every", checkpoint_every)
-        call, old = TrainingCall(total_steps, checkpoint_every, sessions.num_envs), self.unfinished
-        if old is not None:
-            same = (old.total_steps, old.checkpoint_every, old.num_envs)
-            asked = (call.total_steps, call.checkpoint_every, call.num_envs)
-            if same != asked or checkpoint_dir is None:
-                raise ValueError(
-                    f"unfinished training: {old.done} of {old.total_steps} transitions are done. "
-                    f"To finish it, pass total_steps={old.total_steps}, "
-                    f"checkpoint_every={old.checkpoint_every}, a checkpoint_dir and {old.num_envs} "
-                    "sessions; to give it up, set agent.unfinished=None"
-                )
-            call = old
+        call = TrainingCall(
+            check_whole("total_steps", total_steps),
+            check_whole("checkpoint_every", checkpoint_every),
+            sessions.num_envs,
+        )
+        if self.unfinished is not None:
+            self.unfinished.check_finished_by(call, saves=checkpoint_dir is not None)
+            call = self.unfinished
         if checkpoint_dir is not None:  # better now than after hours of training
-            check_path("checkpoint_dir", checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            os.makedirs(checkpoint_dir, exist_ok=True)
         return sessions, call
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
@@ -373,6 +344,9 @@ class DQN:
     def variables(self) -> list[Any]:
         """Variables of online and target network and the optimiser's, in a fixed order."""
         self._check_not_learning("variables or save")
+        return self._variables()
+
+    def _variables(self) -> list[Any]:
         parts = (self.q_network, self.target_network, self.updater.optimizer)
         return [variable for part in parts for variable in part.variables]
 
@@ -397,11 +371,9 @@ class DQN:
             "rng": self.rng.bit_generator.state,
             "unfinished": asdict(unfinished) if unfinished else None,
         }
-        parts = (self.q_network, self.target_network, self.updater.optimizer)
-        variables = [variable for part in parts for variable in part.variables]
         arrays = {"low": box.low, "high": box.high}
-        arrays |= {f"variable_{i}": variable.numpy() for i, variable in enumerate(variables)}
-        for name, kept in zip(Batch._fields, self.replay.data, strict=True):
+        arrays |= {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
+        for name, kept in self.replay.data._asdict().items():
             if kept is not None:
                 arrays[f"replay_{name}"] = kept[: self.replay.size]
         checkpoint.write(directory, state, arrays)
@@ -428,38 +400,32 @@ class DQN:
         """
         path = checkpoint.path_of(directory, previous)
         state, arrays = checkpoint.read(path)
+        if bool(state.get("own_network")) != (network is not None):
+            needed = "none" if network is not None else "one, to be passed again as network=build"
+            raise ValueError(f"{path}: the agent was made with a network of its own: {needed}")
         try:
             if state["format"] != FORMAT:
                 raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
-            config = DQNConfig(**state["config"])
             box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
             first, stop = state["actions"]
             actions = gym.spaces.Discrete(stop - first, start=first)
-            own_network = bool(state["own_network"])
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
-            raise checkpoint.damaged(path, error) from error
-        if own_network != (network is not None):
-            needed = (
-                "a network of its own: pass network=" if own_network else "no network of its own"
-            )
-            raise ValueError(f"{path}: saved by an agent with {needed}")
-        agent = cls(box, actions, config, network)
-        try:
+            agent = cls(box, actions, DQNConfig(**state["config"]), network)
             agent._restore(state, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
             raise checkpoint.damaged(path, error) from error
         return agent
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `_save` wrote."""
         for i, variable in enumerate(self.variables()):
             variable.assign(arrays[f"variable_{i}"])
         sync(self.actor, self.q_network)
+        self.replay.position, self.replay.size = state["replay"]
         if "replay_next_action_mask" in arrays:
             self.replay.keep_masks(len(self.actions))
-        for name, kept in zip(Batch._fields, self.replay.data, strict=True):
+        for name, kept in self.replay.data._asdict().items():
             if kept is not None:
-                kept[: state["replay"][1]] = arrays[f"replay_{name}"]
-        self.replay.position, self.replay.size = state["replay"]
+                kept[: self.replay.size] = arrays[f"replay_{name}"]
         self.transitions, self.updates, self.owed = state["counters"]
         self.rng.bit_generator.state = state["rng"]
         if state["unfinished"] is not None:
@@ -475,10 +441,7 @@ def _three(build: Callable[[], keras.Model], size: int, actions: int) -> list[ke
         raise ValueError("network: a new model expected at each call, got the same one again")
     for network in networks:
         check_kind("network()", network, keras.Model)
-        try:
-            shape = tuple(network(np.zeros((2, size), np.float32)).shape)
-        except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise ValueError(f"network: cannot take observations (2, {size}): {error}") from error
+        shape = tuple(network(np.zeros((2, size), np.float32)).shape)
         if shape != (2, actions):
             raise ValueError(f"network: (2, {size}) -> (2, {actions}) expected, got {shape}")
         network.set_weights(networks[0].get_weights())

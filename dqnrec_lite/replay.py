@@ -47,7 +47,8 @@ class ReplayBuffer:
             where a batch has none, all actions count as allowed.
 
     Raises:
-        ValueError: capacity is below 1, or more than fits into memory.
+        ValueError: capacity is below 1.
+        MemoryError: it does not fit into memory; says how much it needs.
     """
 
     def __init__(self, capacity: int, like: Batch) -> None:
@@ -57,7 +58,7 @@ class ReplayBuffer:
             self.data = like.apply(lambda one: np.zeros((capacity, *one.shape), one.dtype))
         except (MemoryError, ValueError) as error:
             each = sum(np.asarray(one).nbytes for one in like if one is not None)
-            raise ValueError(
+            raise MemoryError(
                 f"capacity={capacity} transitions of {each} bytes each, {capacity * each / 1e9:.3g}"
                 " GB, do not fit into memory"
             ) from error

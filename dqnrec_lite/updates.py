@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from typing import NamedTuple
 
 import keras
@@ -61,6 +60,7 @@ class Updates:
         self.observation_size, self.actions, self.config = observation_size, actions, config
         self.optimizer = keras.optimizers.Adam(config.learning_rate, name="adam")
         self.optimizer.build(q_network.trainable_variables)
+        self._compiled: dict[bool, Callable[..., Learnt]] = {}  # with masks, and without
 
     def loss(self, batch: Batch) -> Loss:
         """Half the squared TD error (or Huber's) of the chosen actions, none through the target."""
@@ -76,8 +76,10 @@ class Updates:
         error = tf.stop_gradient(target) - q
         if self.config.loss == "huber":
             size = tf.abs(error)
-            return Loss(tf.reduce_mean(tf.where(size <= 1.0, 0.5 * error**2, size - 0.5)), error, q)
-        return Loss(tf.reduce_mean(0.5 * error**2), error, q)
+            each = tf.where(size <= 1.0, 0.5 * error**2, size - 0.5)
+        else:
+            each = 0.5 * error**2
+        return Loss(tf.reduce_mean(each), error, q)
 
     def step(self, batch: Batch) -> Loss:
         """One gradient step on one batch; the loss before it."""
@@ -109,8 +111,11 @@ class Updates:
         Raises:
             ValueError: training diverges.
         """
-        run = self._compiled if batches.next_action_mask is None else self._compiled_with_masks
-        learnt = run(batches, tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32))
+        masked = batches.next_action_mask is not None
+        if masked not in self._compiled:
+            self._compiled[masked] = self._compile(masked)
+        numbers = tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32)
+        learnt = self._compiled[masked](batches, *numbers)
         self.check_finite(learnt.td_error, before + batches.action.shape[0])
         return learnt
 
@@ -137,16 +142,7 @@ class Updates:
         weights = [tf.identity(weight.value) for weight in self.q_network.weights]
         return Learnt(td_error / number, q_value / number, weights)
 
-    @cached_property
-    def _compiled(self) -> Callable[..., Learnt]:
-        return self._compile(masks=None)
-
-    @cached_property
-    def _compiled_with_masks(self) -> Callable[..., Learnt]:
-        shape = None, self.config.batch_size, len(self.actions)
-        return self._compile(tf.TensorSpec(shape, tf.bool))
-
-    def _compile(self, masks: tf.TensorSpec | None) -> Callable[..., Learnt]:
+    def _compile(self, masked: bool) -> Callable[..., Learnt]:
         """`_run` by XLA for any number of batches, as one concrete function.
 
         Calling that skips the search for the right trace, which takes half of a call's time.
@@ -154,6 +150,7 @@ class Updates:
         each = None, self.config.batch_size
         numbers = tf.TensorSpec(each, tf.float32)
         observations = tf.TensorSpec((*each, self.observation_size), tf.float32)
+        masks = tf.TensorSpec((*each, len(self.actions)), tf.bool) if masked else None
         actions = tf.TensorSpec(each, tf.int32)
         kinds = Batch(observations, actions, numbers, observations, numbers, numbers, masks)
         scalars = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
