@@ -20,6 +20,9 @@ NOTEBOOKS :=
 VARIANTS :=
 # Studies to run: make experiments STUDIES="shop epsilon". Empty: all.
 STUDIES :=
+# Which tenth of the rows make verify makes: make verify DRAW=7. Or all of them: make verify ALL=1.
+DRAW := 0
+ALL :=
 # What to compare with other libraries: make bench-peers PEERS=speed. Empty: speed and tasks.
 PEERS :=
 # Modules to plant faults in: make mutants MODULES="targets replay". Empty: all.
@@ -97,15 +100,14 @@ bench-peers: setup ## Compare with other DQNs, in an environment of their own (o
 	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
 	@echo "Compared with the peers."
 
-experiments: setup ## Make the long studies' figures again (most of an hour; Ctrl+C stops, again goes on)
-	@$(PY) -m dqnrec_lite.experiments $(STUDIES)
+experiments: setup ## Make the long studies' rows again (most of an hour; Ctrl+C stops, again goes on)
+	@$(PY) -m dqnrec_lite.studies make $(STUDIES)
 	@$(PY) tools/hero.py
-	@echo "dqnrec_lite/experiments.jsonl and book/_static/hero.png are made anew."
+	@echo "dqnrec_lite/studies/rows and book/_static/hero.png are made anew."
 
-verify: setup ## Make the long studies' figures again and compare them with the stored ones
-	@$(PY) -m dqnrec_lite.experiments --check $(STUDIES)
-	@$(PY) tools/hero.py
-	@echo "The stored figures hold; book/_static/hero.png is drawn from them."
+verify: setup ## Make a drawn tenth of the studies' rows again and compare (another: DRAW=1; all: ALL=1)
+	@$(PY) -m dqnrec_lite.studies verify --draw $(DRAW) $(if $(ALL),--all) $(STUDIES)
+	@echo "The stored rows hold."
 
 mutants: export TQDM_DISABLE := 1
 mutants: setup ## Plant small faults in the package and see that the unit tests notice (an hour)
@@ -149,7 +151,7 @@ peers-speed:
 	@$(PEERS_PY) benchmarks/peers_speed.py
 
 peers-tasks:
-	@$(PEERS_PY) benchmarks/peers_sb3.py dqnrec_lite/peers_sb3.jsonl
+	@$(PEERS_PY) benchmarks/peers_sb3.py dqnrec_lite/studies/rows/peers_sb3.jsonl
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.
 html: setup

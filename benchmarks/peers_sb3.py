@@ -2,7 +2,7 @@
 
     python benchmarks/peers_sb3.py PATH [--seeds 10]
 
-writes rows as `dqnrec_lite.experiments` does, one a run, to PATH. It can be stopped and goes on
+writes rows as `dqnrec_lite.studies` does, one a run, to PATH. It can be stopped and goes on
 where it was. Needs what `requirements-peers.txt` lists; `make bench-peers` sees to that.
 
 What cannot be set equal: Stable-Baselines3 has no Double DQN (so ours runs without it too), throws
@@ -15,13 +15,12 @@ by 32 and acts by weights that lack the last 32 to 64. Its loss is Huber and can
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,10 +37,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 
-from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop, standard, studies
-from dqnrec_lite.experiments import make_rows, store
-from dqnrec_lite.standard import LANES, POINT_EPISODES, POINTS, TASKS, judge, standard_config
-from dqnrec_lite.studies import Outcome, shop_config
+from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop, seed_everything
+from dqnrec_lite.studies.shop import CUSTOMERS, customer_seed, shop_config
+from dqnrec_lite.studies.study import SEEDS, Outcome, Study, make_rows, settings_of, store
+from dqnrec_lite.studies.tasks import LANES, POINT_EPISODES, POINTS, TASKS, judging_seed
 
 # Two of each: the loss is part of the settings. Ours also with the first weights of theirs.
 OURS, OURS_HUBER = "ours, mse", "ours, huber"
@@ -64,25 +63,14 @@ def config_of(study: str, method: str, seed: int) -> DQNConfig:
             seed, loss=loss, double=False, updates_per_transition=share, epsilon_fraction=0.1
         )
     changes = POLE if study == "cartpole" else {}
-    return standard_config(study, seed, loss=loss, double=False, **changes)
+    return replace(TASKS[study].config("DQN", seed), loss=loss, double=False, **changes)
 
 
 def size_of(study: str) -> tuple[str, int, int]:
     """Environment, transitions, sessions side by side."""
     if study == "shop":
         return SHOP, SHOP_STEPS, SHOP_LANES
-    return TASKS[study].name, TASKS[study].total_steps, LANES
-
-
-def settings(study: str, method: str, seed: int) -> dict[str, Any]:
-    """What a row is made with."""
-    packages = ("torch", "stable-baselines3", "gymnasium")
-    made: dict[str, Any] = {name: version(name) for name in packages}
-    if study != "machine":
-        name, steps, lanes = size_of(study)
-        made |= asdict(config_of(study, method, seed))
-        made |= {"environment": name, "total_steps": steps, "num_envs": lanes}
-    return json.loads(json.dumps(made))
+    return TASKS[study].environment, TASKS[study].total_steps, LANES
 
 
 def their_agent(study: str, config: DQNConfig) -> sb3.DQN:
@@ -129,7 +117,7 @@ class Watch(BaseCallback):
         super().__init__()
         self.envs = gym.make_vec(name, num_envs=POINT_EPISODES)
         self.due = [total_steps * i // POINTS for i in range(1, POINTS)]
-        self.test_seed, self.greedy, self.seconds = standard.test_seed(seed), [], 0.0
+        self.test_seed, self.greedy, self.seconds = judging_seed(seed), [], 0.0
 
     def look(self) -> None:
         start = time.perf_counter()
@@ -165,7 +153,7 @@ def run_theirs(study: str, method: str, seed: int) -> Outcome:
         with torch.no_grad():
             return agent.q_net(torch.as_tensor(observations)).numpy()
 
-    figures = judge(greedy_policy(agent), q_values, study, seed)
+    figures = TASKS[study].judge(greedy_policy(agent), q_values, seed)
     return Outcome(seconds, figures | {"greedy": watch.greedy}, None)
 
 
@@ -173,7 +161,7 @@ def run_ours(study: str, method: str, seed: int) -> Outcome:
     config = config_of(study, method, seed)
     if study in TASKS:
         weights = their_weights(study, config) if method.endswith(THEIR_WEIGHTS) else None
-        return Outcome(*standard.run_task(study, config, weights))
+        return TASKS[study].train(config, weights)
     envs = make_shop(SHOP_LANES, seed)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     start = time.perf_counter()
@@ -183,8 +171,8 @@ def run_ours(study: str, method: str, seed: int) -> Outcome:
 
 
 def shop_figures(policy: Any, seed: int) -> dict[str, float]:
-    customers = make_shop(1000, seed - studies.SEEDS[0] + studies.CUSTOMER_SEED)
-    return {"return": evaluate(policy, customers, studies.CUSTOMERS).mean}
+    customers = make_shop(1000, customer_seed(seed))
+    return {"return": evaluate(policy, customers, CUSTOMERS).mean}
 
 
 def run_checks() -> Outcome:
@@ -209,10 +197,37 @@ def processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def run(study: str, method: str, seed: int) -> Outcome:
-    if study == "machine":
+def packages() -> dict[str, Any]:
+    return {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium")}
+
+
+class Machine(Study):
+    """What machine this is, and whether their checks find a fault in our Shop."""
+
+    def settings(self, method: str, seed: int) -> dict[str, Any]:
+        return packages()
+
+    def run(self, method: str, seed: int) -> Outcome:
         return run_checks()
-    return (run_ours if method.startswith("ours") else run_theirs)(study, method, seed)
+
+
+class Peers(Study):
+    """One task, by theirs and by ours."""
+
+    def settings(self, method: str, seed: int) -> dict[str, Any]:
+        environment, steps, lanes = size_of(self.name)
+        made = packages() | settings_of(config_of(self.name, method, seed))
+        return made | {"environment": environment, "total_steps": steps, "num_envs": lanes}
+
+    def run(self, method: str, seed: int) -> Outcome:
+        return (run_ours if method.startswith("ours") else run_theirs)(self.name, method, seed)
+
+
+def peers(study: str, seeds: int) -> Peers:
+    methods, chosen = [OURS, MSE], POLE_SEEDS if study == "cartpole" else SEEDS
+    if study == "cartpole":
+        methods += [OURS_HUBER, HUBER, OURS + THEIR_WEIGHTS, OURS_HUBER + THEIR_WEIGHTS]
+    return Peers(name=study, methods=dict.fromkeys(methods), seeds=chosen[:seeds])
 
 
 def main() -> int:
@@ -221,19 +236,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="runs of each kind")
     parser.add_argument("study", nargs="*", help="some of cartpole, acrobot, ...; none: all")
     options = parser.parse_intermixed_args()
+    seed_everything(0)
     torch.set_num_threads(1)
-    tasks = [("machine", "check_env", 0)]
-    for study in options.study or [*TASKS, "shop"]:
-        methods: tuple[str, ...] = (OURS, MSE)
-        if study == "cartpole":
-            methods += (OURS_HUBER, HUBER, OURS + THEIR_WEIGHTS, OURS_HUBER + THEIR_WEIGHTS)
-        tasks += [
-            (study, method, seed)
-            for method in methods
-            for seed in (POLE_SEEDS if study == "cartpole" else studies.SEEDS)[: options.seeds]
-        ]
-    partial = options.path.with_suffix(".partial")
-    rows = make_rows(tasks, partial, run, settings)
+    partial, rows = options.path.with_suffix(".partial"), []
+    chosen = options.study or [*TASKS, "shop"]
+    for study in (
+        Machine(name="machine", methods={"check_env": None}, seeds=[0]),
+        *(peers(name, options.seeds) for name in chosen),
+    ):
+        rows += make_rows(study, study.runs(), partial)
     store(rows, options.path)
     partial.unlink()
     print(f"{options.path}: {len(rows)} rows.")

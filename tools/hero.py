@@ -5,8 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from dqnrec_lite import studies
 from dqnrec_lite.evaluation import confidence_interval
-from dqnrec_lite.experiments import experiment_rows
 from dqnrec_lite.plotting import COLORS, use_house_style
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ NAMES = {
 
 def main() -> None:
     returns: dict[str, list[float]] = {}
-    for row in experiment_rows("shop"):
+    for row in studies.rows("shop"):
         returns.setdefault(row["method"], []).append(row["figures"]["return"])
     methods = [method for method in NAMES if method in returns]
     use_house_style()

@@ -1,0 +1,19 @@
+"""The long studies behind the book's figures: what they run, and the rows that came out.
+
+`rows("shop", "DQN")` reads stored rows and needs no TensorFlow; nor does anything else here until
+`all_studies` is called or a study's own module is imported.
+"""
+
+from __future__ import annotations
+
+from dqnrec_lite.studies.study import Study, rows
+
+__all__ = ["all_studies", "rows"]
+
+
+def all_studies() -> dict[str, Study]:
+    """Every study by its name, in the order in which they run."""
+    from dqnrec_lite.studies import epsilon, loss, pocket, shop, tasks
+
+    studies = (shop.STUDY, epsilon.STUDY, pocket.STUDY, loss.STUDY, *tasks.TASKS.values())
+    return {study.name: study for study in studies}
