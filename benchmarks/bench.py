@@ -105,7 +105,7 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
         for name, settings in configs.items()
     }
     observations, _ = envs.reset(seed=0)
-    sizes = [observations.shape[1], *config.hidden_sizes, agents["DQN"].num_actions]
+    sizes = [observations.shape[1], *config.hidden_sizes, len(agents["DQN"].actions)]
     compiling = {}
     for name, agent in updating.items():
         fill(agent)
@@ -195,7 +195,7 @@ def fill(agent: DQN) -> None:
     agent.replay.add(
         Batch(
             rng.normal(size=shape),
-            rng.integers(0, agent.num_actions, count),
+            rng.integers(0, len(agent.actions), count),
             rng.normal(size=count),
             rng.normal(size=shape),
             np.zeros(count),
