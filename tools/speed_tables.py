@@ -3,15 +3,12 @@
 They are made when the book is built, so that no figure on the page can differ from the stored one.
 """
 
-import sys
 from collections.abc import Callable
 from datetime import date
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from measuring import ROOT, short
+from stored import ROOT, short
 
 Result = dict[str, Any]
 DATA = ROOT / "book" / "data"
