@@ -2,7 +2,7 @@
 # Each target first brings .venv up to date by itself: see tools/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help book zip pdf test test-numerics test-oldest audit mutants lab notebooks bench bench-peers
+.PHONY: help book zip pdf test test-numerics test-oldest audit faults lab notebooks bench bench-peers
 .PHONY: figures screenshots experiments verify lint lock vendor clean setup check html peers-speed peers-tasks
 
 PY := .venv/bin/python
@@ -25,8 +25,8 @@ DRAW := 0
 ALL :=
 # What to compare with other libraries: make bench-peers PEERS=speed. Empty: speed and tasks.
 PEERS :=
-# Modules to plant faults in: make mutants MODULES="targets replay". Empty: all.
-MODULES :=
+# Files to plant faults in, by a word of their paths: make faults FILES="targets replay". Empty: all.
+FILES :=
 
 # TensorFlow's start-up messages carry times and process ids, which no stored output may hold.
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -34,41 +34,42 @@ export PYTHONHASHSEED := 0
 # Notebooks draw inline; a backend from the reader's shell must not change that.
 unexport MPLBACKEND
 
+# What follows two #s is for readers, what follows #k for keepers.
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
+	@echo; echo "For keepers"
+	@sed -n 's/^\([a-z-]*\):.*#k \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
 
 book: html ## Build the book from the stored outputs, warnings as errors
 	@echo "The book is ready: file://$(CURDIR)/_build/html/index.html"
 
-zip: html ## Pack the book into one file, to unpack anywhere and open from disk
+zip: html #k Pack the book into one file, to unpack anywhere and open from disk
 	@rm -rf _build/$(BOOK) _build/$(BOOK).zip
 	@cp -r _build/html _build/$(BOOK)
 	@$(PY) -m zipfile -c _build/$(BOOK).zip _build/$(BOOK)
 	@rm -r _build/$(BOOK)
 	@echo "_build/$(BOOK).zip holds the book: unpack it and open index.html."
 
-pdf: html ## Print the book into one PDF (needs Chromium)
+pdf: html #k Print the book into one PDF (needs Chromium)
 	@$(PY) tools/pdf.py _build/$(BOOK).pdf
 
 test: export TQDM_DISABLE := 1
-test: check ## Check everything: format, lint, types, book, tests, every notebook cell
-	@$(MAKE) --no-print-directory html FRESH=--all
-	@echo "Passed: format, lint, types, and the book without a warning. Next: tests, and every cell run again."
-	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 $(wildcard tests notebooks)
+test: setup ## Check everything: format, lint, types, book, tests, every notebook cell
+	@$(PY) tools/check.py
 
-test-numerics: setup ## Every notebook cell again as other processors compute (some: NOTEBOOKS=, VARIANTS=)
+test-numerics: setup #k Every notebook cell again as other processors compute (some: NOTEBOOKS=, VARIANTS=)
 	@$(PY) tools/numerics.py --notebooks $(NOTEBOOKS) --variants $(VARIANTS)
 
 # Left out: what needs the built book, a browser, or the notebooks' kernel.
 test-oldest: export TQDM_DISABLE := 1
-test-oldest: setup ## Unit tests with the lowest versions that requirements.txt allows, on Python 3.11
+test-oldest: setup #k Unit tests with the lowest versions that requirements.txt allows, on Python 3.11
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
 	@$(PY) -m uv venv --quiet --clear --python 3.11 .venv-oldest
 	@$(PY) -m uv pip install --python .venv-oldest --resolution lowest-direct --requirement requirements.txt
 	@$(PY) -m uv pip install --python .venv-oldest --quiet --no-deps --no-build-isolation --editable .
 	@.venv-oldest/bin/python -m pytest tests/package
 
-audit: setup ## Known vulnerabilities of the versions in requirements.lock
+audit: setup #k Known vulnerabilities of the versions in requirements.lock
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
 	@$(PY) -m uv tool run --quiet --from pip-audit==$(PIP_AUDIT) pip-audit --strict --disable-pip \
 		--requirement requirements.lock --vulnerability-service $(SERVICE)
@@ -85,22 +86,22 @@ notebooks: setup ## Run all notebooks again and store their outputs (or some: NO
 colab: setup ## Write each chapter as one notebook that needs no other file, into _build/colab
 	@$(PY) tools/colab.py
 
-figures: setup ## Show every figure as colour-blind eyes, grey print and a phone do, in _build/figures
+figures: setup #k Show every figure as colour-blind eyes, grey print and a phone do, in _build/figures
 	@$(PY) tools/figures.py
 
-screenshots: html ## Take the README's pictures of the book again (needs Chromium)
+screenshots: html #k Take the README's pictures of the book again (needs Chromium)
 	@$(PY) tools/screenshots.py
 
 bench: setup ## Measure simulator, encoding, acting, updating, training beside NumPy's floor (3 min)
 	@$(PY) benchmarks/bench.py
 	@echo "Benchmarks done."
 
-bench-peers: setup ## Compare with other DQNs, in an environment of their own (or PEERS=speed, PEERS=tasks)
+bench-peers: setup #k Compare with other DQNs, in an environment of their own (or PEERS=speed, PEERS=tasks)
 	@PY=$(PY) sh benchmarks/setup_peers.sh
 	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
 	@echo "Compared with the peers."
 
-experiments: setup ## Make the long studies' rows again (most of an hour; Ctrl+C stops, again goes on)
+experiments: setup #k Make the long studies' rows again (most of an hour; Ctrl+C stops, again goes on)
 	@$(PY) -m dqnrec_lite.studies make $(STUDIES)
 	@$(PY) tools/hero.py
 	@echo "dqnrec_lite/studies/rows and book/_static/hero.png are made anew."
@@ -109,21 +110,21 @@ verify: setup ## Make a drawn tenth of the studies' rows again and compare (anot
 	@$(PY) -m dqnrec_lite.studies verify --draw $(DRAW) $(if $(ALL),--all) $(STUDIES)
 	@echo "The stored rows hold."
 
-mutants: export TQDM_DISABLE := 1
-mutants: setup ## Plant small faults in the package and see that the unit tests notice (an hour)
-	@$(PY) tools/mutants.py $(MODULES)
+faults: export TQDM_DISABLE := 1
+faults: setup #k Plant chosen faults in the package and see that the tests notice (half an hour)
+	@$(PY) tools/faults.py $(FILES)
 
-lint: check ## Check format, lint and types only
+lint: check #k Check format, lint and types only
 	@echo "Passed: format, lint and types."
 
-lock: setup ## Renew requirements.lock from requirements.txt (newest versions within the ranges)
+lock: setup #k Renew requirements.lock from requirements.txt (newest versions within the ranges)
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv==$(UV)
 	@$(PY) -m uv pip compile requirements.txt --output-file requirements.lock --quiet --upgrade \
 		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock"
 	@echo "requirements.lock is renewed; the next make target installs it."
 
-vendor: ## Fetch the stored copy of MathJax again (needs npm)
+vendor: #k Fetch the stored copy of MathJax again (needs npm)
 	@command -v npm >/dev/null || { echo "npm is missing. Debian, Ubuntu:  sudo apt install npm"; exit 1; }
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 		echo "Fetching mathjax@$(MATHJAX) from the npm registry"; \

@@ -18,15 +18,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import floor
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 from measuring import ROOT, in_turn, machine, spread, timed, versions, write
 
-from dqnrec_lite import DQN, DQNConfig, make_shop
+from dqnrec_lite import DQN, DQNConfig, make_shop, seed_everything
 from dqnrec_lite.encoding import HistoryEncoder
 from dqnrec_lite.replay import Batch
 
@@ -230,6 +228,7 @@ def store(rows: list[Row], path: Path = RESULT) -> None:
 
 
 def main() -> int:
+    seed_everything(0)  # its threads and its determinism are what a reader's training runs with
     print(f"Median and range of {ROUNDS} rounds ({ROUNDS - 2} in training), after one to warm up.")
     print(", ".join(f"{key}: {value}" for key, value in machine().items()), flush=True)
     rows = simulator()

@@ -384,8 +384,9 @@ def stable_baselines(num_envs: int, transitions: int, seed: int) -> Clock:
 
 def ours(num_envs: int, transitions: int, seed: int, double: bool = False) -> Clock:
     """`DQN.learn` of this book."""
-    from dqnrec_lite import DQN, DQNConfig
+    from dqnrec_lite import DQN, DQNConfig, seed_everything
 
+    seed_everything(seed)
     envs = gym.make_vec(TASK, num_envs=num_envs)
     total = LEARNING_STARTS + WARM_UP + transitions
     config = DQNConfig(

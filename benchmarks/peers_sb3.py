@@ -15,7 +15,6 @@ by 32 and acts by weights that lack the last 32 to 64. Its loss is Huber and can
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import sys
 import time
@@ -26,8 +25,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import gymnasium as gym
 import numpy as np

@@ -2,7 +2,7 @@
 # Make .venv-peers: it sees the packages of .venv, at the same versions, and holds the peers besides.
 # `make bench-peers` calls this first; a second call returns at once.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 python="${PY:-.venv/bin/python}"
 list=benchmarks/requirements-peers.txt

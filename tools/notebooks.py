@@ -18,9 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-# Before any kernel starts: log lines and progress bars are not results. What TensorFlow's C++ still
-# writes goes past the notebook (see tools/ipython_kernel_config.py); Python's stderr stays a fault.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Before any kernel starts: progress bars are no results. What TensorFlow's C++ writes goes past the
+# notebook (see tools/ipython_kernel_config.py); Python's stderr stays a fault.
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
@@ -28,9 +27,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from measuring import ROOT, machine, versions, write
+from stored import ROOT, machine, versions, write
 
 FOLDER, TIMES = ROOT / "notebooks", ROOT / "book/data/notebooks.json"
 SECONDS_PER_CELL = 300

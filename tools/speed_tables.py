@@ -1,17 +1,14 @@
-"""The tables of book/speed.md, made from what the measurements stored in book/data.
+"""The tables of book/speed.md and book/tested.md, made from what is stored in book/data.
 
 They are made when the book is built, so that no figure on the page can differ from the stored one.
 """
 
-import sys
 from collections.abc import Callable
 from datetime import date
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from measuring import ROOT, short
+from stored import ROOT, short
 
 Result = dict[str, Any]
 DATA = ROOT / "book" / "data"
@@ -103,8 +100,25 @@ def notebooks(result: Result) -> str:
     return "\n".join([*table(["Chapter", "Run time"], rows), origin(result)])
 
 
+def faults(result: Result) -> str:
+    """How many planted faults the tests noticed, file by file, and which they did not."""
+    lines = []
+    for file, group in groupby(result["faults"], key=lambda row: row["file"]):
+        rows = list(group)
+        lines.append(
+            [f"`{file}`", str(len(rows)), str(sum(bool(row["caught_by"]) for row in rows))]
+        )
+    rows = result["faults"]
+    missed = [f"`{row['file']}`: {row['what']}" for row in rows if not row["caught_by"]]
+    verdict = f"{len(rows) - len(missed)} of {len(rows)} planted faults were caught."
+    if missed:
+        verdict += f" Not caught: {'; '.join(missed)}."
+    return "\n".join([verdict, *table(["File", "Faults", "Caught"], lines), origin(result)])
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "peers": peers,
     "bench": bench,
     "notebooks": notebooks,
+    "faults": faults,
 }

@@ -7,9 +7,12 @@ import sys
 import gymnasium as gym
 import numpy as np
 import psutil  # comes with ipykernel
+import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from dqnrec_lite import DQN, DQNConfig
+
+pytestmark = pytest.mark.alone
 
 SESSIONS, SIZE, LENGTH = 1000, 16, 50
 CAPACITY, TRANSITIONS = 50_000, 1_000_000

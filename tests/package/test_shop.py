@@ -452,6 +452,7 @@ def test_long_sessions_stay_inside_the_observation_space():
         assert envs.observation_space.contains(observation)
 
 
+@pytest.mark.alone
 def test_the_simulator_is_quick():
     """A loose bound; `make bench` measures the speed itself, on one core."""
     envs, rng = make_shop(1024), np.random.default_rng(0)

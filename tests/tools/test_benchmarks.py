@@ -91,6 +91,7 @@ def test_rounds_alternate_and_the_first_is_dropped() -> None:
     assert rates == {"a": [3.0, 5.0], "a too": [0.0] * 2, "b": [4.0, 6.0], "b too": [0.0] * 2}
 
 
+@pytest.mark.alone
 def test_timed_counts_calls_and_what_each_does() -> None:
     calls = []
     rate = timed(lambda: calls.append(time.sleep(0.01)), each=5, seconds=0.1)

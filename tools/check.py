@@ -1,0 +1,67 @@
+"""Everything that `make test` checks, part by part, and at the end what each took and found.
+
+Two workers share the tests, and then the notebooks, a file at a time; what measures time or memory
+(marked `alone`) has the machine to itself. After lint or book the first fault ends it; tests and
+notebooks all run. What failed is listed again at the end.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+MAKE = [os.environ.get("MAKE", "make"), "--no-print-directory"]
+PYTEST = [sys.executable, "-m", "pytest"]
+TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
+NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
+PARTS = {
+    "format, lint, types": [*MAKE, "check"],
+    "book": [*MAKE, "html", "FRESH=--all"],
+    "tests": [*PYTEST, *TWO_WORKERS, "-m", "not alone", "tests"],
+    "tests, alone": [*PYTEST, "-m", "alone", "tests"],
+    "notebooks": [*PYTEST, *TWO_WORKERS, *NBVAL, "notebooks"],
+}
+FIRST = ("format, lint, types", "book")  # without these the tests tell nothing
+
+
+def run(command: list[str]) -> tuple[bool, list[str]]:
+    """Show what the command says while it runs. Has it passed, and what did it say?"""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode == 0, lines
+
+
+def main() -> int:
+    table, failures, counts = [], [], {"failed": 0, "passed": 0, "skipped": 0}
+    begun = time.monotonic()
+    for part, command in PARTS.items():
+        print(f"\n--- {part}", flush=True)
+        start = time.monotonic()
+        passed, lines = run(command)
+        minutes = (time.monotonic() - start) / 60
+        closing = re.findall(r"(\d+) (failed|passed|skipped|error)", lines[-1] if lines else "")
+        for number, what in closing:
+            counts["failed" if what == "error" else what] += int(number)
+        found = ", ".join(" ".join(pair) for pair in closing) or ("passed" if passed else "failed")
+        table.append(f"{part:22s}{minutes:5.1f} min  {found}{'' if passed else '  <-- FAILED'}")
+        failures += [line for line in lines if re.match("(FAILED|ERROR) ", line)]
+        failures += [] if passed else [f"FAILED {part}\n"]
+        if not passed and part in FIRST:
+            break
+    print(f"\n--- in all\n{''.join(failures)}" + "\n".join(table))
+    said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    verdict = "FAILED" if failures else "All is well"
+    print(
+        f"{verdict}: {said or 'no test has run'} in {(time.monotonic() - begun) / 60:.1f} minutes."
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
