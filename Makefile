@@ -147,6 +147,7 @@ check: setup
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy dqnrec_lite
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 peers-speed:
 	@$(PEERS_PY) benchmarks/peers_speed.py
