@@ -7,6 +7,8 @@ Everything happens in a copy of the tree. Tests that do not come to an end count
 """
 
 import contextlib
+import importlib
+import multiprocessing
 import os
 import re
 import shlex
@@ -20,10 +22,13 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from stored import ROOT, versions, write
 
 TABLE, RESULT = ROOT / "tests/tools/faults.toml", ROOT / "book/data/faults.json"
 SECONDS = 600  # after which tests count as hanging
+# Imported once: each fault's tests run in a copy of this process.
+NEEDED = ("tensorflow", "keras", "gymnasium.vector", "scipy.stats", "matplotlib", "hypothesis")
 
 
 class Fault(NamedTuple):
@@ -49,41 +54,57 @@ def copy_tree(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
+def run_tests(folder: Path, tests: str) -> None:
+    """In a process of its own: pytest on the copy, up to the first failure."""
+    os.setsid()  # so that what the tests start can be ended with them
+    os.chdir(folder)
+    os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "TQDM_DISABLE": "1"}
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # Python tells a changed text by its size and second only
+    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    options = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    sys.exit(int(pytest.main([*options, *shlex.split(tests)])))
+
+
 def red(folder: Path, tests: str) -> str:
     """Run the tests in the copy: the name of the one that fails, or "" if all pass."""
-    # No compiled modules: Python tells a changed text by its size and second only.
-    settings = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
-    process = subprocess.Popen(
-        [*command, "--hypothesis-seed=0", *shlex.split(tests)],
-        cwd=folder,
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return "came to no end"
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # what the tests have started and left
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.returncode == 0:
+    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, tests))
+    process.start()
+    process.join(SECONDS)
+    code = process.exitcode
+    with contextlib.suppress(ProcessLookupError):  # what the tests have started and left, too
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    if code == 0:
         return ""
-    if failed := re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE):
+    if failed := re.search(r"^(?:FAILED|ERROR) (tests\S+)", said, re.MULTILINE):
         return failed[1]
-    if process.returncode < 0:
-        return "crashed"
+    if code is None or code < 0:
+        return "came to no end" if code is None else "crashed"
     sys.exit(f"pytest {tests} has run no test:\n{said[-3000:]}")
+
+
+def try_fault(folder: Path, fault: Fault) -> dict[str, object]:
+    """Plant it in the copy, run its tests, take it out again."""
+    path, start = folder / fault.file, time.perf_counter()
+    source = path.read_text(encoding="utf-8")
+    path.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
+    caught_by = red(folder, fault.tests)
+    path.write_text(source, encoding="utf-8")
+    seconds = round(time.perf_counter() - start)
+    print(f"{seconds:4d} s  {fault.file}: {fault.what}", flush=True)
+    print(f"        {caught_by or 'NOT CAUGHT'}", flush=True)
+    return {"file": fault.file, "what": fault.what, "caught_by": caught_by, "seconds": seconds}
 
 
 def main() -> int:
     words = sys.argv[1:]
     faults = [f for f in table() if not words or any(word in f.file for word in words)]
-    rows = []
+    for module in NEEDED:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_tree(folder)
@@ -91,22 +112,11 @@ def main() -> int:
             if failed := red(folder, tests):
                 sys.exit(f"red without a fault: {failed}")
             print(f"green without a fault: {tests}", flush=True)
-        for fault in faults:
-            path, start = folder / fault.file, time.perf_counter()
-            source = path.read_text(encoding="utf-8")
-            path.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
-            caught_by = red(folder, fault.tests)
-            path.write_text(source, encoding="utf-8")
-            seconds = round(time.perf_counter() - start)
-            rows.append(
-                {"file": fault.file, "what": fault.what, "caught_by": caught_by, "seconds": seconds}
-            )
-            print(f"{seconds:4d} s  {fault.file}: {fault.what}", flush=True)
-            print(f"        {caught_by or 'NOT CAUGHT'}", flush=True)
-    caught = sum(bool(row["caught_by"]) for row in rows)
+        rows = [try_fault(folder, fault) for fault in faults]
     if not words:
         used = versions("tensorflow", "keras", "numpy", "gymnasium", "pytest")
         write(RESULT, {"versions": used, "faults": rows})
+    caught = sum(bool(row["caught_by"]) for row in rows)
     print(f"{caught} of {len(rows)} faults were caught.")
     return 0 if caught == len(rows) else 1
 
