@@ -26,15 +26,14 @@ FIRST = ("format, lint, types", "book")  # without these the tests tell nothing
 
 
 def run(command: list[str]) -> tuple[bool, list[str]]:
-    """Show what the command says while it runs. Has it passed, and what did it say?"""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        lines = []
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    return process.returncode == 0, lines
+    """Show what the command says while it says it. Has it passed, and which lines were it?"""
+    said = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while piece := process.stdout.read1():  # not line by line: a dot a test is progress too
+            sys.stdout.buffer.write(piece)
+            sys.stdout.flush()
+            said += piece
+    return process.returncode == 0, said.decode(errors="replace").splitlines()
 
 
 def main() -> int:
@@ -51,10 +50,10 @@ def main() -> int:
         found = ", ".join(" ".join(pair) for pair in closing) or ("passed" if passed else "failed")
         table.append(f"{part:22s}{minutes:5.1f} min  {found}{'' if passed else '  <-- FAILED'}")
         failures += [line for line in lines if re.match("(FAILED|ERROR) ", line)]
-        failures += [] if passed else [f"FAILED {part}\n"]
+        failures += [] if passed else [f"FAILED {part}"]
         if not passed and part in FIRST:
             break
-    print(f"\n--- in all\n{''.join(failures)}" + "\n".join(table))
+    print("\n--- in all", *failures, *table, sep="\n")
     said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     verdict = "FAILED" if failures else "All is well"
     print(
