@@ -51,11 +51,7 @@ class NStepWindow:
             step: what came back.
         """
         count = len(action)
-        own = (
-            np.array(observation),
-            np.array(action),
-            np.array(step.valid),
-        )  # callers write on theirs
+        own = map(np.array, (observation, action, step.valid))  # callers may write on theirs
         self._starts.append(_Start(*own, np.zeros(count), np.zeros(count)))
         ended, parts = step.terminated | step.truncated, []
         for start in self._starts:
