@@ -51,8 +51,9 @@ class NStepWindow:
             step: what came back.
         """
         count = len(action)
-        own = map(np.array, (observation, action, step.valid))  # callers may write on theirs
-        self._starts.append(_Start(*own, np.zeros(count), np.zeros(count)))
+        given = observation, action, step.valid
+        copies = (np.array(array) for array in given)  # callers may write on theirs
+        self._starts.append(_Start(*copies, reward=np.zeros(count), steps=np.zeros(count)))
         ended, parts = step.terminated | step.truncated, []
         for start in self._starts:
             reward = self.discount**start.steps * step.reward
