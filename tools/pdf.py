@@ -1,7 +1,9 @@
 """Print the built book into one PDF: `python tools/pdf.py book.pdf`.
 
 All pages are joined into one, in the order of the table of contents, so that links from chapter
-to chapter stay links. Chromium prints it, with bookmarks, by the `@media print` rules of book.css.
+to chapter stay links. Chromium prints it, with tags and bookmarks, by the `@media print` rules of
+book.css. (Jupyter Book's own builder `pdfhtml` was tried. It wants a browser of its own, and prints
+without tags, bookmarks and the book's style; pictures are lost, and mathematics stays raw.)
 """
 
 import argparse
@@ -19,6 +21,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MILLISECONDS = 300_000  # until a step counts as failed, also on a busy machine
 
 
 def reading_order() -> list[tuple[str, list[str]]]:
@@ -60,7 +63,7 @@ def chapter(page: str, pages: list[str]) -> Tag:
             link["href"] = (
                 f"#{target}:{unquote(parts.fragment)}" if parts.fragment else f"#{target}"
             )
-        else:  # a page that is not printed, such as a module's source
+        else:  # a page that is not printed, such as a listing of a module
             link.unwrap()
     article["id"] = page
     return article
@@ -116,8 +119,11 @@ def main() -> None:
     print("Joining the pages", flush=True)
     source.write_text(joined(), encoding="utf-8")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox"], timeout=MILLISECONDS
+        )
         page = browser.new_page()
+        page.set_default_timeout(MILLISECONDS)
         print("Typesetting the mathematics", flush=True)
         page.goto(source.as_uri())
         page.evaluate("MathJax.startup.promise.then(() => null)")

@@ -1,9 +1,9 @@
 """Sphinx extension: what this book's pages need beyond Jupyter Book.
 
-The API page needs a quiet TensorFlow, short type names and lists that screen readers read; each
-chapter offers itself as a notebook that stands alone; the page of snippets shows cells of the
-chapters, that of speed what was measured; a glossary term is a link where a page first uses it; the
-index names the chapters that explain it; search must work without a server.
+The API page needs a quiet TensorFlow and lists that screen readers read. Each chapter offers
+itself as a notebook that stands alone. The page of snippets shows cells of the chapters, that of
+speed what was measured. A glossary term is a link where a page first uses it, and the index names
+the chapters that explain it. Search must work without a server.
 """
 
 import json
@@ -22,15 +22,6 @@ from sphinx.builders import Builder
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
-
-# How NumPy's array types come out once Python has resolved them, and how a reader writes them.
-SHORT = [
-    (
-        r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[([^\]]*)\]\]",
-        r"NDArray[\1]",
-    ),
-    (r"~numpy\._typing\.\S*_Buffer \| .*?\[complex \| bytes \| str\]", "ArrayLike"),
-]
 
 # Terms whose everyday sense comes up too: a power of two, the pole on its cart, the environment
 # that pip installs into, "returns" as a verb. They are links only where a page says {term} itself.
@@ -56,22 +47,6 @@ def import_tensorflow_quietly(_app: Sphinx, _env: BuildEnvironment, docnames: li
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-
-
-def write_array_types_short(
-    _app: Sphinx,
-    _what: str,
-    _name: str,
-    _object: Any,
-    _options: Any,
-    signature: str | None,
-    returns: str | None,
-) -> tuple[str | None, str | None]:
-    """Replace each resolved NumPy type in a signature by its usual name."""
-    for pattern, name in SHORT:
-        signature = signature and re.sub(pattern, name, signature)
-        returns = returns and re.sub(pattern, name, returns)
-    return signature, returns
 
 
 def skip_what_says_nothing(
@@ -240,7 +215,11 @@ def link_first_uses(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def index_explained_terms(app: Sphinx, _builder: Builder) -> None:
-    """Add to the index where the terms in genindex.md are explained: chapter, and section in it."""
+    """Add to the index where the terms in genindex.md are explained: chapter, and section in it.
+
+    Not by MyST's directive: in a chapter it would stand as a piece of code, often an empty one,
+    above each heading for those who read it in JupyterLab or Colab.
+    """
     entries = app.env.get_domain("index").entries
     source = Path(app.srcdir, "genindex.md").read_text(encoding="utf-8")
     for term, places in re.findall(r"^- (.+): (.+)$", source, re.MULTILINE):
@@ -255,7 +234,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_lone_notebooks)
     app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)
-    app.connect("autodoc-process-signature", write_array_types_short)
     app.connect("autodoc-skip-member", skip_what_says_nothing)
     app.connect("html-page-context", write_lists_that_screen_readers_read)
     app.connect("env-updated", write_all_pages_if_terms_changed)

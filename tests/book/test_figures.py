@@ -6,12 +6,12 @@ cue, which `CUES` names; `make figures` shows what such eyes see.
 
 import itertools
 import re
+from collections.abc import Callable
 from functools import cache
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import pytest
 from figures import LUMINANCE, PHONE, ROOT, VISIONS, difference, seen, stored_figures, to_linear
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
@@ -26,7 +26,7 @@ SOURCES = {
     for cell in nbformat.read(path, as_version=4).cells
 }
 SOURCES["hero.png"] = (ROOT / "tools" / "hero.py").read_text(encoding="utf-8")
-SOURCES["peers.png"] = (ROOT / "tests" / "benchmarks" / "peers_speed.py").read_text("utf-8")
+SOURCES["peers.png"] = (ROOT / "benchmarks" / "peers_speed.py").read_text("utf-8")
 # Grey and black are for words and for what is compared with: labelled, never told by colour.
 HUES = {name: np.array(to_rgb(color)) for name, color in COLORS.items()}
 del HUES["grey"], HUES["black"]
@@ -59,7 +59,6 @@ HOUSE_SIZES = {
     "font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize",
     "legend.fontsize",
 }  # fmt: skip
-each_figure = pytest.mark.parametrize("name", FIGURES)
 
 
 @cache
@@ -90,25 +89,42 @@ def look_alike(names: list[str]) -> list[tuple[str, str, str]]:
     ]
 
 
-@each_figure
-def test_a_figure_has_no_colours_but_those_of_the_house(name):
+def faults(what_is_wrong: Callable[[str], str | None]) -> dict[str, str]:
+    """Figure -> what is wrong with it, for those where something is."""
+    return {name: fault for name in FIGURES if (fault := what_is_wrong(name))}
+
+
+def foreign_colours(name: str) -> str | None:
     rgb, hues = pixels(name)
     share = np.mean([of_hue(hues, color) for color in HUES.values()], axis=1).sum()
-    assert share > 0.9, f"{1 - share:.0%} of the coloured pixels have another hue"
+    if share <= 0.9:
+        return f"{1 - share:.0%} of the coloured pixels have another hue"
     for hue in colours_in(name):
         # Tints lie between white and the colour. Another shade of the hue: an old picture.
         light = 1 - rgb[of_hue(hues, HUES[hue])]
         aim = 1 - HUES[hue]
         cosine = light @ aim / np.linalg.norm(light, axis=1) / np.linalg.norm(aim)
-        assert np.median(cosine) > 0.995, f"another {hue} than the house's: store the figure again"
+        if np.median(cosine) <= 0.995:
+            return f"another {hue} than the house's: store the figure again"
+    return None
 
 
-@each_figure
-def test_colours_that_some_eyes_take_for_each_other_have_another_cue(name):
+def test_figures_have_no_colours_but_those_of_the_house():
+    assert len(FIGURES) > 40
+    assert faults(foreign_colours) == {}
+
+
+def told_by_colour_alone(name: str) -> str | None:
     alike = look_alike(colours_in(name))
-    assert bool(alike) == (name in CUES), alike
-    if alike:
-        assert re.search(SIGNS[CUES[name]], SOURCES[name]), f"no {CUES[name]} in the code"
+    if bool(alike) != (name in CUES):
+        return f"look alike: {alike}; listed in CUES: {name in CUES}"
+    if alike and not re.search(SIGNS[CUES[name]], SOURCES[name]):
+        return f"no {CUES[name]} in the code"
+    return None
+
+
+def test_colours_that_some_eyes_take_for_each_other_have_another_cue():
+    assert faults(told_by_colour_alone) == {}
 
 
 def test_every_listed_cue_belongs_to_a_figure():
@@ -134,30 +150,60 @@ def test_the_simulated_eyes_see_white_black_and_what_is_known_of_others():
     assert abs(difference(np.full(3, 119 / 255), np.zeros(3)) - 50) < 0.2
 
 
-@pytest.mark.parametrize("name", COLORS)
-def test_words_in_every_colour_are_strong_enough_on_the_paper(name):
+def test_words_in_every_colour_are_strong_enough_on_the_paper():
     # WCAG 2, level AA, text of usual size.
-    high, low = (to_linear(np.array(to_rgb(c))) @ LUMINANCE + 0.05 for c in (PAPER, COLORS[name]))
-    assert high / low >= 4.5
+    light = {name: to_linear(np.array(to_rgb(c))) @ LUMINANCE for name, c in COLORS.items()}
+    paper = to_linear(np.array(to_rgb(PAPER))) @ LUMINANCE
+    ratios = {name: (paper + 0.05) / (dark + 0.05) for name, dark in light.items()}
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
 
 
-@each_figure
-def test_a_figure_brings_its_own_paper_and_so_reads_on_dark_pages(name):
+def seen_through(name: str) -> str | None:
     rgba = np.asarray(FIGURES[name].convert("RGBA"))
-    assert rgba[..., 3].min() == 255
-    for edge in (rgba[0], rgba[-1], rgba[:, 0], rgba[:, -1]):
-        np.testing.assert_array_equal(
-            edge[:, :3] / 255, np.broadcast_to(to_rgb(PAPER), (len(edge), 3))
-        )
+    if rgba[..., 3].min() < 255:
+        return "transparent"
+    edges = np.concatenate([rgba[0], rgba[-1], rgba[:, 0], rgba[:, -1]])[:, :3] / 255
+    return None if np.array_equal(edges, np.broadcast_to(to_rgb(PAPER), edges.shape)) else "edges"
 
 
-@each_figure
-def test_words_can_be_read_on_a_phone(name):
-    use_house_style()
+def test_figures_bring_their_own_paper_and_so_read_on_dark_pages():
+    assert faults(seen_through) == {}
+
+
+def too_small_to_read(name: str) -> str | None:
     sizes = [size for key, size in plt.rcParams.items() if key in HOUSE_SIZES]
     sizes += [float(size) for size in re.findall(r"fontsize=([\d.]+)", SOURCES[name])]
     figure = FIGURES[name]
-    assert min(sizes) / 72 * figure.info["dpi"][0] * PHONE / figure.width >= 7.0
+    pixels_high = min(sizes) / 72 * figure.info["dpi"][0] * PHONE / figure.width
+    return None if pixels_high >= 7.0 else f"the smallest words are {pixels_high:.1f} pixels high"
+
+
+def test_words_can_be_read_on_a_phone():
+    use_house_style()
+    assert faults(too_small_to_read) == {}
+
+
+def drawn(color: str, ground: str, size: int) -> Image.Image:
+    """A square of one colour on a ground, this many pixels wide, as a figure of 150 dpi."""
+    picture = Image.new("RGBA", (size, size), ground)
+    picture.paste(color, (10, 10, 60, 60))
+    picture.info["dpi"] = (150, 150)
+    return picture
+
+
+def test_the_checks_of_a_figure_see_what_is_wrong(monkeypatch):
+    monkeypatch.setitem(FIGURES, "yellow", drawn("#ffff00", "#00000000", 3000))
+    monkeypatch.setitem(FIGURES, "grey paper", drawn(COLORS["blue"], "#eeeeee", 500))
+    monkeypatch.setitem(FIGURES, "alike", drawn(COLORS["green"], PAPER, 500))
+    FIGURES["alike"].paste(COLORS["blue"], (80, 80, 130, 130))
+    for name in ("yellow", "grey paper", "alike"):
+        monkeypatch.setitem(SOURCES, name, "")
+    assert set(faults(foreign_colours)) == {"yellow"}
+    assert set(faults(told_by_colour_alone)) == {"alike"}
+    monkeypatch.setitem(CUES, "alike", "labels")
+    assert faults(told_by_colour_alone) == {"alike": "no labels in the code"}
+    assert faults(seen_through) == {"yellow": "transparent", "grey paper": "edges"}
+    assert set(faults(too_small_to_read)) == {"yellow"}
 
 
 def test_the_pictures_of_the_readme_are_there_light_and_described():

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
 import notebooks
 
@@ -16,16 +18,33 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in PATHS}
 ABSOLUTE = re.compile(r"(?<![\w./])/(?:home|root|tmp|work|Users|usr|var)/")
-each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
-def code_cells(name: str) -> list:
-    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
+def cells_of(notebook: NotebookNode, kind: str) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
 
 
-def outputs(name: str):
-    """(cell's id, output) of every stored output."""
-    return [(cell.id, output) for cell in code_cells(name) for output in cell.outputs]
+def code_cells(name: str) -> list[NotebookNode]:
+    return cells_of(NOTEBOOKS[name], "code")
+
+
+def written_and_printed(cell: NotebookNode) -> str:
+    """All text of a cell: its source, and what its outputs show without pictures."""
+    parts = [cell.source]
+    for output in cell.get("outputs", []):
+        parts.append(output.get("text", ""))
+        data = output.get("data", {}).items()
+        parts += [str(content) for kind, content in data if "image" not in kind]
+    return "\n".join(parts)
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def faults(what_is_wrong: Callable[[NotebookNode], Iterable[str]]) -> list[str]:
+    """A line for whatever is wrong in any notebook."""
+    return [f"{name}: {fault}" for name, book in NOTEBOOKS.items() for fault in what_is_wrong(book)]
 
 
 def fresh_python(code: str, folder: Path) -> subprocess.CompletedProcess:
@@ -57,13 +76,25 @@ def test_every_notebook_has_the_same_set_up_cell():
     assert "dqnrec_lite" in next(iter(first.values()))
 
 
-@each_notebook
-def test_the_first_cell_says_what_one_learns_what_one_needs_and_how_long_it_takes(name):
-    cell = NOTEBOOKS[name].cells[0]
-    assert cell.cell_type == "markdown"
-    assert cell.source.startswith("# ")
-    for heading in ("What you will learn", "What you need", "Run time"):
-        assert heading in cell.source
+def missing_from_the_frame(notebook: NotebookNode) -> Iterator[str]:
+    """What a reader looks for in the first cell and at the end."""
+    first = notebook.cells[0]
+    if first.cell_type != "markdown" or not first.source.startswith("# "):
+        yield "does not start with a title"
+    for part in ("What you will learn", "What you need", "Run time"):
+        if part not in first.source:
+            yield f"first cell: no {part!r}"
+    text = "\n".join(cell.source for cell in cells_of(notebook, "markdown"))
+    places = [text.find(f"\n## {part}") for part in ("Key ideas", "Exercises", "References")]
+    if -1 in places or places != sorted(places):
+        yield "does not close with key ideas, exercises and references"
+    folded = [cell for cell in cells_of(notebook, "code") if "hide-cell" in tags(cell)]
+    if not folded and "dropdown" not in text:
+        yield "no folded solution"
+
+
+def test_a_notebook_says_what_one_learns_and_needs_and_closes_with_ideas_and_exercises():
+    assert faults(missing_from_the_frame) == []
 
 
 # --- Run times -----------------------------------------------------------------------------------
@@ -78,14 +109,18 @@ def test_every_notebook_has_a_run_time_and_together_they_take_less_than_20_minut
     assert sum(SECONDS.values()) < 20 * 60
 
 
-@each_notebook
-def test_a_notebook_takes_as_long_as_its_first_cell_says_and_under_two_minutes(name):
+def test_a_notebook_takes_as_long_as_its_first_cell_says_and_under_two_minutes():
     """Two cores took so long once: nothing is timed here, however slow or busy the machine is."""
-    stated = STATED.search(NOTEBOOKS[name].cells[0].source)
-    assert stated, "write: **Run time.** About 40 seconds on two cores. (or: Under a minute on ...)"
-    seconds = int(stated[2] or 1) * (60 if stated[3] == "minute" else 1)
-    least, most = (0.5 * seconds, 1.5 * seconds) if stated[1] == "About" else (0, seconds)
-    assert least <= SECONDS[name] <= min(most, 120)
+    wrong = {}
+    for name, notebook in NOTEBOOKS.items():
+        stated = STATED.search(notebook.cells[0].source)
+        # Write: **Run time.** About 40 seconds on two cores. (or: Under a minute on ...)
+        assert stated, f"{name}: no run time in the form that is read here"
+        seconds = int(stated[2] or 1) * (60 if stated[3] == "minute" else 1)
+        least, most = (0.5 * seconds, 1.5 * seconds) if stated[1] == "About" else (0, seconds)
+        if not least <= SECONDS[name] <= min(most, 120):
+            wrong[name] = (stated[0], SECONDS[name])
+    assert wrong == {}
 
 
 def pretended_run(monkeypatch, capsys, times: dict[str, float], *asked: str) -> str:
@@ -138,46 +173,35 @@ def test_a_run_stores_how_long_each_notebook_took_and_leaves_the_others(
     assert json.loads(path.read_text())["seconds"] == {"a": 2, "b": 3}
 
 
-@each_notebook
-def test_it_closes_with_key_ideas_exercises_with_folded_solutions_and_references(name):
-    text = "\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
-    places = [text.find(f"## {part}") for part in ("Key ideas", "Exercises", "References")]
-    assert -1 not in places
-    assert places == sorted(places)
-    assert any("hide-cell" in cell.metadata.get("tags", []) for cell in code_cells(name)) or (
-        "dropdown" in text
-    )
+# --- Cells ---------------------------------------------------------------------------------------
 
 
-@each_notebook
-def test_code_cells_are_short(name):
-    long = {cell.id: cell.source.count("\n") + 1 for cell in code_cells(name)}
-    assert {key: lines for key, lines in long.items() if lines > 25} == {}
+def wrong_code(notebook: NotebookNode) -> Iterator[str]:
+    """Cells that are long, were not run in order, or escape the comparison."""
+    cells = cells_of(notebook, "code")
+    for number, (cell, following) in enumerate(zip(cells, [*cells[1:], None], strict=True), 1):
+        lines = cell.source.count("\n") + 1
+        if lines > 25:
+            yield f"{cell.id}: {lines} lines"
+        if cell.execution_count != number:
+            yield f"{cell.id}: not run in order"
+        if "NBVAL_SKIP" in cell.source or {"nbval-skip", "raises-exception"} & set(tags(cell)):
+            yield f"{cell.id}: skipped, or may fail"
+        if cell.source.startswith("%%capture"):
+            yield f"{cell.id}: hides what it prints"
+        if is_ignored(cell) and not (following and ASSERTS.search(following.source)):
+            yield f"{cell.id}: its output is not compared, and the next cell asserts nothing"
 
 
-@each_notebook
-def test_every_code_cell_was_run_in_order_and_none_is_skipped(name):
-    counts = [cell.execution_count for cell in code_cells(name)]
-    assert counts == list(range(1, len(counts) + 1))
-    for cell in code_cells(name):
-        assert "NBVAL_SKIP" not in cell.source, cell.id
-        assert "nbval-skip" not in cell.metadata.get("tags", []), cell.id
-        assert not cell.source.startswith("%%capture"), cell.id
-        assert "raises-exception" not in cell.metadata.get("tags", []), cell.id
+ASSERTS = re.compile(r"^\s*assert\b", re.M)
 
 
-@each_notebook
-def test_a_cell_whose_output_is_not_compared_is_followed_by_one_that_asserts(name):
-    cells = code_cells(name)
-    for cell, following in zip(cells, [*cells[1:], None], strict=True):
-        if is_ignored(cell):
-            assert following is not None, f"{cell.id} is the last"
-            assert re.search(r"^\s*assert\b", following.source, re.M), following.id
+def is_ignored(cell: NotebookNode) -> bool:
+    return "NBVAL_IGNORE_OUTPUT" in cell.source or "nbval-ignore-output" in tags(cell)
 
 
-def is_ignored(cell) -> bool:
-    tags = cell.metadata.get("tags", [])
-    return "NBVAL_IGNORE_OUTPUT" in cell.source or "nbval-ignore-output" in tags
+def test_code_cells_are_short_run_in_order_and_compared():
+    assert faults(wrong_code) == []
 
 
 def test_at_most_one_cell_in_twenty_is_not_compared():
@@ -185,19 +209,26 @@ def test_at_most_one_cell_in_twenty_is_not_compared():
     assert sum(map(is_ignored, cells)) <= 0.05 * len(cells)
 
 
-@each_notebook
-def test_every_picture_says_in_words_what_it_shows(name):
-    for cell in code_cells(name):
-        if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
+def undescribed_pictures(notebook: NotebookNode) -> Iterator[str]:
+    for cell in cells_of(notebook, "code"):
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        if any(kind.startswith("image/") for kind in kinds):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-            assert len(alt.split()) >= 12, f"{cell.id}: alt text {alt!r}"
-            assert not re.match(r"(an? |the )?(picture|image|figure|plot|graph)\b", alt, re.I), alt
             caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
-            assert len(caption.split()) >= 5, f"{cell.id}: caption {caption!r}"
-            assert alt != caption, f"{cell.id}: the alt text says what the caption says"
-    for cell in NOTEBOOKS[name].cells:
-        if cell.cell_type == "markdown":
-            assert "![](" not in cell.source, f"{cell.id}: a picture without alt text"
+            if len(alt.split()) < 12 or NO_DESCRIPTION.match(alt):
+                yield f"{cell.id}: alt text {alt!r}"
+            if len(caption.split()) < 5 or caption == alt:
+                yield f"{cell.id}: caption {caption!r}"
+    for cell in cells_of(notebook, "markdown"):
+        if "![](" in cell.source:
+            yield f"{cell.id}: a picture without alt text"
+
+
+NO_DESCRIPTION = re.compile(r"(an? |the )?(picture|image|figure|plot|graph)\b", re.I)
+
+
+def test_every_picture_says_in_words_what_it_shows():
+    assert faults(undescribed_pictures) == []
 
 
 def test_no_two_pictures_are_described_alike():
@@ -209,26 +240,52 @@ def test_no_two_pictures_are_described_alike():
     assert len(set(alts)) == len(alts)
 
 
-@each_notebook
-def test_no_error_warning_progress_bar_or_address_is_stored(name):
-    for where, output in outputs(name):
-        assert output.output_type != "error", where
-        assert output.get("name") != "stderr", where
-        kinds = output.get("data", {})
-        assert "application/vnd.jupyter.widget-view+json" not in kinds, where
-        text = output.get("text", "") + str(kinds.get("text/plain", ""))
-        assert not re.search(r" at 0x[0-9a-f]{6,}", text), f"{where}: {text}"
+def stored_by_mistake(notebook: NotebookNode) -> Iterator[str]:
+    """Errors, warnings, progress bars, addresses in memory, paths of the machine that ran it."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" or output.get("name") == "stderr":
+                yield f"{cell.id}: an error or a warning"
+            if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+                yield f"{cell.id}: a widget"
+        text = written_and_printed(cell)
+        yield from (f"{cell.id}: {found}" for found in re.findall(r" at 0x[0-9a-f]{6,}", text))
+        yield from (f"{cell.id}: the path {found}..." for found in ABSOLUTE.findall(text))
 
 
-@each_notebook
-def test_no_path_of_the_machine_that_ran_it_is_stored(name):
-    for cell in NOTEBOOKS[name].cells:
-        assert not ABSOLUTE.search(cell.source), cell.id
-    for where, output in outputs(name):
-        text = output.get("text", "") + "".join(
-            str(content) for kind, content in output.get("data", {}).items() if "image" not in kind
-        )
-        assert not ABSOLUTE.search(text), where
+def test_no_error_warning_progress_bar_address_or_path_of_a_machine_is_stored():
+    assert faults(stored_by_mistake) == []
+
+
+def test_the_checks_of_a_notebook_see_what_is_wrong():
+    display, stream = (nbformat.v4.new_output(kind) for kind in ("display_data", "stream"))
+    display.data = {"image/png": "", "application/vnd.jupyter.widget-view+json": {}}
+    stream |= {"name": "stderr", "text": "<Thing at 0x7f00aa00bb00> in /home/somebody/x.py"}
+    new = nbformat.v4.new_code_cell
+    cells = [
+        new("%%capture\n# NBVAL_IGNORE_OUTPUT" + "\npass" * 25, execution_count=1, id="a"),
+        new("pass", execution_count=3, outputs=[display, stream], id="b"),
+    ]
+    cells[1].metadata.tags = ["nbval-skip"]
+    wrong = nbformat.v4.new_notebook(cells=cells)
+    assert list(wrong_code(wrong)) == [
+        "a: 27 lines",
+        "a: hides what it prints",
+        "a: its output is not compared, and the next cell asserts nothing",
+        "b: not run in order",
+        "b: skipped, or may fail",
+    ]
+    assert list(undescribed_pictures(wrong)) == ["b: alt text ''", "b: caption ''"]
+    assert list(stored_by_mistake(wrong)) == [
+        "b: a widget",
+        "b: an error or a warning",
+        "b:  at 0x7f00aa00bb00",
+        "b: the path /home/...",
+    ]
+    assert len(list(missing_from_the_frame(wrong))) == 6
+
+
+# --- Code to copy --------------------------------------------------------------------------------
 
 
 def snippets() -> dict[str, str]:
@@ -237,7 +294,7 @@ def snippets() -> dict[str, str]:
         f"{name}.ipynb {cell.id}": cell.source
         for name in NOTEBOOKS
         for cell in code_cells(name)
-        if "snippet" in cell.metadata.get("tags", [])
+        if "snippet" in tags(cell)
     }
     for path in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
