@@ -51,9 +51,9 @@ class NStepWindow:
             step: what came back.
         """
         count = len(action)
-        given = observation, action, step.valid
-        copies = (np.array(array) for array in given)  # callers may write on theirs
-        self._starts.append(_Start(*copies, reward=np.zeros(count), steps=np.zeros(count)))
+        # Copies, for callers may write on theirs.
+        first, taken, opened = np.array(observation), np.array(action), np.array(step.valid)
+        self._starts.append(_Start(first, taken, opened, np.zeros(count), np.zeros(count)))
         ended, parts = step.terminated | step.truncated, []
         for start in self._starts:
             reward = self.discount**start.steps * step.reward
