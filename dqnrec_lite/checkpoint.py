@@ -37,6 +37,10 @@ def write(
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(temporary, folder / LAST)
+    if os.name == "posix":  # the new names too must outlive a power cut
+        names = os.open(folder, os.O_RDONLY)
+        os.fsync(names)
+        os.close(names)
 
 
 def path_of(directory: str | os.PathLike[str], previous: bool = False) -> Path:
