@@ -227,9 +227,10 @@ class DQN:
                 self.owed += new * self.config.updates_per_transition
             while self.owed >= UPDATES_PER_CALL:
                 batches, rate = self.sample(UPDATES_PER_CALL), self.learning_rate(call.progress)
-                self._act_by(thread.start(batches, self.updates, rate), curve)
-                self.updates += UPDATES_PER_CALL
+                before = self.updates
+                self.updates += UPDATES_PER_CALL  # counted first: the wait may be interrupted
                 self.owed -= UPDATES_PER_CALL
+                self._act_by(thread.start(batches, before, rate), curve)
             if curve.due and call.done < until:
                 curve.row(self.transitions, epsilon, len(self.replay))
         self._act_by(thread.finish(), curve)
