@@ -133,7 +133,15 @@ class DQN:
         return action + self.actions.start
 
     def _q(self, observations: np.ndarray) -> np.ndarray:
-        return self._q_function(tf.constant(observations, tf.float32)).numpy()
+        """The actor's values, of a power of two of rows, those beyond the given ones thrown away.
+
+        TensorFlow (its oneDNN) keeps memory for each number of rows that it meets, for good; and an
+        agent that explores asks for another number at each step.
+        """
+        rows = len(observations)
+        padded = np.zeros((1 << (rows - 1).bit_length(), self.observation_size), np.float32)
+        padded[:rows] = observations
+        return self._q_function(tf.constant(padded)).numpy()[:rows]
 
     def _allowed_q(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         q = self._q(observations)
