@@ -19,9 +19,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_agent import BOX, SMALL, TWO, assert_equal_agents, filled
 from test_sessions import Counting
 
-from dqnrec_lite import DQN, make_shop, progress
+from dqnrec_lite import DQN, checkpoint, curve, make_shop
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import CurveWriter, LearningCurve
+from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall
 from dqnrec_lite.plotting import plot_training, use_house_style
 from dqnrec_lite.sessions import Step
 
@@ -47,17 +47,18 @@ class Killed(BaseException):
 
 def killed_at_save(agent: DQN, envs, folder, save: int) -> DQN:
     """Train until checkpoint number `save` is written, and then nothing more happens."""
-    done = []
+    done, write = [], checkpoint.write
 
-    def write(directory):
-        DQN.save(agent, directory)
+    def writes_and_dies(*what):
+        write(*what)
         done.append(1)
         if len(done) == save:
             raise Killed
 
-    agent.save = write
-    with pytest.raises(Killed):
-        agent.learn(envs, checkpoint_dir=folder, **CALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "write", writes_and_dies)
+        with pytest.raises(Killed):
+            agent.learn(envs, checkpoint_dir=folder, **CALL)
     return DQN.load(folder)
 
 
@@ -267,8 +268,8 @@ def test_the_save_before_is_kept_and_the_refusal_of_a_torn_one_says_how_to_load_
 def test_the_progress_bar_tells_steps_speed_recent_return_and_time_left(capfd, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE")
     monkeypatch.setenv("COLUMNS", "120")
-    every_step = partial(progress.tqdm, mininterval=0, miniters=1)  # however fast it trains
-    monkeypatch.setattr(progress, "tqdm", every_step)
+    every_step = partial(curve.tqdm, mininterval=0, miniters=1)  # however fast it trains
+    monkeypatch.setattr(curve, "tqdm", every_step)
     agent, envs = new_agent()
     agent.learn(envs, 3000)
     lines = capfd.readouterr().err.split("\r")
@@ -296,9 +297,15 @@ def test_the_curve_goes_to_tensorboard_if_a_writer_is_open(tmp_path):
         np.testing.assert_allclose(read, expected, rtol=1e-6)
 
 
+def best(observations, mask):
+    """Stands in for the network: the value of an observation is the number that it shows."""
+    return observations[:, 0] if mask is None else np.where(mask, observations, -np.inf).max(1)
+
+
 def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     """Three lanes by hand; one is between two sessions (`valid` False) in the second step."""
-    writer = CurveWriter(4, 3, discount=0.5)
+    call = TrainingCall(4, 100, 3)
+    writer = CurveWriter(best, call, 0.5, progress=False)
     no = np.zeros(3, bool)
     observations = np.arange(12.0).reshape(4, 3, 1)
     rewards = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]])
@@ -306,8 +313,10 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     valid = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
     for i in range(4):
         step = Step(rewards[i], observations[i], ended[i], no, valid[i])
-        writer.session_step(observations[i], step)
-    row = writer.row(4, 4, 0.1, 4, lambda first: np.hstack([first - 100.0, first]))
+        writer.watch(observations[i], None, step)
+        call.done += 1
+    writer.row(4, 0.1, 4)
+    row = writer.finish()
     sessions = {  # lane: first observation and rewards of each session that ended
         0: [(0.0, [1, 4, 7])],
         1: [(1.0, [2]), (7.0, [8, 11])],
@@ -315,35 +324,53 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     }
     rows = [session for lane in sessions.values() for session in lane]
     expected = [sum(0.5**k * r for k, r in enumerate(rewards)) for _, rewards in rows]
-    assert row["discounted_return"] == pytest.approx(np.mean(expected))
-    assert row["mean_return"] == pytest.approx(np.mean([sum(r) for _, r in rows]))
-    assert row["mean_length"] == pytest.approx(np.mean([len(r) for _, r in rows]))
-    assert row["start_value"] == pytest.approx(np.mean([first for first, _ in rows]))
-    json.dumps(writer.rows)
+    assert row.discounted_return == pytest.approx(np.mean(expected))
+    assert row.mean_return == pytest.approx(np.mean([sum(r) for _, r in rows]))
+    assert row.mean_length == pytest.approx(np.mean([len(r) for _, r in rows]))
+    assert row.start_value == pytest.approx(np.mean([first for first, _ in rows]))
+    assert (row.transitions, row.buffer_size, row.epsilon) == (4, 4, 0.1)
+    json.dumps(call.curve)
 
 
 def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_callers():
     """One session a step. Two stretches of two steps; the second learns and earns otherwise."""
-    writer = CurveWriter(100, 1, discount=0.5)
+    call = TrainingCall(100, 100, 1)
+    writer = CurveWriter(best, call, 0.5, progress=False)
     observation, yes, no = np.zeros((1, 1)), np.ones(1, bool), np.zeros(1, bool)
-    rows = []
     for stretch, (paid, error, value) in enumerate([(1.0, 0.25, 4.0), (3.0, 0.5, -2.0)]):
-        for _ in range(2):
-            observation[:] = stretch
-            writer.session_step(observation, Step(np.array([paid]), observation, yes, no, yes))
+        for step in range(2):
+            observation[:] = 2 * stretch
+            writer.watch(observation, None, Step(np.array([paid]), observation, yes, no, yes))
             observation[:] = 99.0
             writer.updates(error, value)
-        rows.append(writer.row(2 * stretch + 2, 2, 0.1, 2, lambda first: first * [[1.0, 2.0]]))
-    for row, paid, error, value, start in zip(
-        rows, (1.0, 3.0), (0.25, 0.5), (4.0, -2.0), (0.0, 2.0), strict=True
-    ):
-        assert row["mean_return"] == row["discounted_return"] == paid
-        assert (row["td_error"], row["q_value"], row["start_value"]) == (error, value, start)
-    writer = CurveWriter(100, 2, discount=0.5)
+            call.done += 1
+            assert writer.due == (step == 1)
+        writer.row(2 * stretch + 2, 0.1, 2)
+    rows = writer.finish()
+    assert rows.mean_return.tolist() == rows.discounted_return.tolist() == [1.0, 3.0]
+    assert rows.td_error.tolist() == [0.25, 0.5]
+    assert rows.q_value.tolist() == [4.0, -2.0]
+    assert rows.start_value.tolist() == [0.0, 2.0]
+    writer = CurveWriter(best, TrainingCall(100, 100, 2), 0.5, progress=False)
     given = np.zeros((2, 1))
-    writer.session_step(given, Step(np.ones(2), given, np.array([True, False]), no, yes.repeat(2)))
-    writer.session_step(given + 5, Step(np.ones(2), given, no.repeat(2), no, yes.repeat(2)))
+    step = Step(np.ones(2), given, np.array([True, False]), no.repeat(2), yes.repeat(2))
+    writer.watch(given, None, step)
+    step = Step(np.ones(2), given, no.repeat(2), no.repeat(2), yes.repeat(2))
+    writer.watch(given + 5, None, step)
     assert not given.any(), "the caller's array was written over"
+
+
+def test_the_curve_promises_only_what_is_allowed_at_the_door():
+    """Session 1's first mask forbids the larger value; lane 0 starts a session with another."""
+    writer = CurveWriter(best, TrainingCall(2, 100, 2), 1.0, progress=False)
+    observation, yes, no = np.array([[1.0, 8.0], [2.0, 9.0]]), np.ones(2, bool), np.zeros(2, bool)
+    first = Step(np.ones(2), observation, np.array([True, False]), no, yes)
+    masks = np.array([[True, False], [False, True]])
+    writer.watch(observation, masks, first)
+    masks[:] = True
+    writer.watch(observation, masks, Step(np.ones(2), observation, yes, no, yes))
+    writer.row(4, 0.1, 4)
+    assert writer.finish().start_value == pytest.approx(np.mean([1.0, 8.0, 9.0]))
 
 
 def test_an_agent_that_has_learnt_promises_about_what_it_earns():
