@@ -159,7 +159,7 @@ def run_ours(study: str, method: str, seed: int) -> Outcome:
     if study in TASKS:
         weights = their_weights(study, config) if method.endswith(THEIR_WEIGHTS) else None
         return TASKS[study].train(config, weights)
-    envs = make_shop(SHOP_LANES, seed)
+    envs = make_shop(SHOP_LANES, seed=seed)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     start = time.perf_counter()
     agent.learn(envs, SHOP_STEPS)
@@ -168,7 +168,7 @@ def run_ours(study: str, method: str, seed: int) -> Outcome:
 
 
 def shop_figures(policy: Any, seed: int) -> dict[str, float]:
-    customers = make_shop(1000, customer_seed(seed))
+    customers = make_shop(1000, seed=customer_seed(seed))
     return {"return": evaluate(policy, customers, CUSTOMERS).mean}
 
 

@@ -10,6 +10,7 @@ The encoder here is incremental: one event costs the same however long the histo
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -25,20 +26,59 @@ from dqnrec_lite._checks import (
 
 EVENTS = ("ignore", "view", "addtocart", "transaction")
 IGNORE, VIEW, CART, BUY = range(4)
+DECAY = 0.85  # what is left of a count after one page, where nothing else is said
+
+
+class VectorParts(NamedTuple):
+    """What the encoder's vectors hold, by name and in order: n of them, C categories, K kinds.
+
+    A page of age k counts `decay`^k in the first two; the page by which the customer came in counts
+    as a view of its category.
+    """
+
+    by_category: np.ndarray  # (n, C, 4) decayed counts of events
+    by_kind: np.ndarray  # (n, K, 4) decayed counts of events
+    bought: np.ndarray  # (n, C) purchases, not decayed, divided by 4
+    last_shown: np.ndarray  # (n, 2, C) one-hot: on the last page, and on the one before
+    last_event: np.ndarray  # (n, 4) one-hot
+    page: np.ndarray  # (n,) pages so far, divided by the page limit
+
+
+def _shapes(c: int, k: int) -> list[tuple[int, ...]]:
+    """Shape of each part of one vector: c categories, k kinds, 4 events."""
+    return [(c, 4), (k, 4), (c,), (2, c), (4,), ()]
+
+
+def _size(num_categories: int, num_kinds: int) -> int:
+    return sum(prod(shape) for shape in _shapes(num_categories, num_kinds))
+
+
+def _split(vectors: np.ndarray, num_categories: int, num_kinds: int) -> VectorParts:
+    shapes = _shapes(num_categories, num_kinds)
+    ends = np.cumsum([prod(shape) for shape in shapes])
+    parts = np.split(vectors, ends[:-1], axis=1)
+    return VectorParts(
+        *(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+    )
+
+
+def split_vectors(vectors: np.ndarray, num_categories: int, num_kinds: int) -> VectorParts:
+    """Take the encoder's vectors, (n, size), apart again; the parts are views.
+
+    Raises:
+        ValueError: the vectors are not of the encoder's size, or not finite.
+    """
+    c = check_whole("num_categories", num_categories, 1, MANY)
+    k = check_whole("num_kinds", num_kinds, 1, MANY)
+    vectors = check_array("observations", vectors, ("n", _size(c, k)))
+    return _split(vectors, c, k)
 
 
 class HistoryEncoder:
     """Encodings of many customers' histories, kept up to date event by event.
 
-    The vector of one customer is, in this order (C categories, K kinds of item, 4 events):
-
-    - C x 4 counts per category and event, each page multiplying the old ones by `decay`; the page
-      by which the customer came in counts as a view;
-    - K x 4 counts per kind and event, decayed in the same way;
-    - C counts of purchases per category, not decayed, divided by 4;
-    - 2 x C one-hot: the category shown on the last page and on the one before;
-    - 4 one-hot: the last event;
-    - 1: pages seen so far, divided by `page_limit`.
+    `vectors` holds one row a customer, with the parts of `VectorParts` in their order; `seen` are
+    the same numbers by name.
 
     Args:
         num_histories: how many customers are followed side by side (n).
@@ -46,6 +86,11 @@ class HistoryEncoder:
         num_kinds: how many (K); item `i` has category `i // K` and kind `i % K`.
         page_limit: pages after which a session is cut off.
         decay: what is left of a count after one page, in [0, 1].
+
+    Attributes:
+        vectors: (n, size) float32, written over by every `start` and `update`.
+        seen: `VectorParts`, views of `vectors`.
+        size: length of one vector.
 
     Raises:
         ValueError: an argument is out of range.
@@ -57,7 +102,7 @@ class HistoryEncoder:
         num_categories: int,
         num_kinds: int,
         page_limit: int,
-        decay: float = 0.85,
+        decay: float = DECAY,
     ) -> None:
         for name, value in [
             ("num_histories", num_histories),
@@ -68,16 +113,15 @@ class HistoryEncoder:
             check_whole(name, value, 1, MANY)
         check_number("decay", decay, 0.0, 1.0)
         self.num_categories, self.num_kinds = num_categories, num_kinds
-        self.decay, self.page_limit = np.float32(decay), page_limit
-        self.decayed_size = 4 * (num_categories + num_kinds)
-        self.bought_at = self.decayed_size
-        self.last_at = self.bought_at + num_categories
-        self.event_at = self.last_at + 2 * num_categories
-        self.page_at = self.event_at + 4
-        self.size = self.page_at + 1
+        self.page_limit = page_limit
+        self.size = _size(num_categories, num_kinds)
         self.vectors = np.zeros((num_histories, self.size), np.float32)
-        self._row_start = np.arange(num_histories) * self.size
-        self._flat = self.vectors.reshape(-1)
+        self.seen = _split(self.vectors, num_categories, num_kinds)
+        self._left = np.ones(self.size, np.float32)  # the share of each entry that a page leaves
+        left = _split(self._left[None], num_categories, num_kinds)
+        left.by_category[:], left.by_kind[:] = decay, decay
+        left.last_shown[:, 0], left.last_event[:] = 0.0, 0.0
+        self._row = np.arange(num_histories)
 
     def start(self, where: np.ndarray, entry: np.ndarray) -> None:
         """New histories at indices `where`: one view of category `entry`, from outside, each.
@@ -88,7 +132,7 @@ class HistoryEncoder:
         where = check_integers("where", where, ("m",), len(self.vectors))
         entry = check_integers("entry", entry, where.shape, self.num_categories)
         self.vectors[where] = 0.0
-        self.vectors[where, entry * 4 + VIEW] = 1.0
+        self.seen.by_category[where, entry, VIEW] = 1.0
 
     def update(self, items: np.ndarray, events: np.ndarray) -> None:
         """Add one page to every history, in O(1) per history.
@@ -103,44 +147,18 @@ class HistoryEncoder:
         shape, num_items = (len(self.vectors),), self.num_categories * self.num_kinds
         items = check_integers("items", items, shape, num_items)
         events = check_integers("events", events, shape, len(EVENTS))
-        categories, kinds = np.divmod(items, self.num_kinds)
-        vectors, flat, row = self.vectors, self._flat, self._row_start
-        vectors[:, : self.decayed_size] *= self.decay
-        flat[row + categories * 4 + events] += 1.0
-        flat[row + (self.num_categories + kinds) * 4 + events] += 1.0
-        flat[row + self.bought_at + categories] += (events == BUY) * np.float32(0.25)
-        last, before = self.last_at, self.last_at + self.num_categories
-        vectors[:, before : self.event_at] = vectors[:, last:before]
-        vectors[:, last:before] = 0.0
-        flat[row + last + categories] = 1.0
-        vectors[:, self.event_at : self.page_at] = 0.0
-        flat[row + self.event_at + events] = 1.0
-        vectors[:, self.page_at] += np.float32(1.0 / self.page_limit)
-
-
-class VectorParts(NamedTuple):
-    """What the encoder's vectors hold, by name: n of them, C categories, K kinds."""
-
-    by_category: np.ndarray  # (n, C, 4) decayed counts of events
-    by_kind: np.ndarray  # (n, K, 4) decayed counts of events
-    bought: np.ndarray  # (n, C) purchases, divided by 4
-    last_shown: np.ndarray  # (n, 2, C) one-hot: on the last page, and on the one before
-    last_event: np.ndarray  # (n, 4) one-hot
-    page: np.ndarray  # (n,) pages so far, divided by the page limit
-
-
-def split_vectors(vectors: np.ndarray, num_categories: int, num_kinds: int) -> VectorParts:
-    """Take the encoder's vectors, (n, size), apart again; the parts are views.
-
-    Raises:
-        ValueError: the vectors are not of the encoder's size, or not finite.
-    """
-    c, k = check_whole("num_categories", num_categories), check_whole("num_kinds", num_kinds)
-    vectors = check_array("observations", vectors, ("n", 7 * c + 4 * k + 5))
-    ends = np.cumsum([4 * c, 4 * k, c, 2 * c, 4])
-    parts = np.split(vectors, ends, axis=1)
-    shapes = (-1, c, 4), (-1, k, 4), (-1, c), (-1, 2, c), (-1, 4), (-1,)
-    return VectorParts(*(part.reshape(s) for part, s in zip(parts, shapes, strict=True)))
+        categories = items // self.num_kinds
+        kinds = items - self.num_kinds * categories  # NumPy's % takes four times as long
+        buyers = np.flatnonzero(events == BUY)
+        seen, row = self.seen, self._row
+        seen.last_shown[:, 1] = seen.last_shown[:, 0]
+        self.vectors *= self._left
+        seen.by_category[row, categories, events] += 1.0
+        seen.by_kind[row, kinds, events] += 1.0
+        seen.bought[buyers, categories[buyers]] += 0.25
+        seen.last_shown[row, 0, categories] = 1.0
+        seen.last_event[row, events] = 1.0
+        seen.page[:] += np.float32(1.0 / self.page_limit)
 
 
 def encode_history(
@@ -150,7 +168,7 @@ def encode_history(
     num_categories: int,
     num_kinds: int,
     page_limit: int,
-    decay: float = 0.85,
+    decay: float = DECAY,
 ) -> np.ndarray:
     """The same vector from a whole history, by its definition: (size,) float32.
 
@@ -183,22 +201,18 @@ def encode_history(
         for page, value in enumerate(values):
             check_whole(f"{name}[{page}]", value, 0, bound - 1)
     pages = len(items)
-    by_category = np.zeros((num_categories, len(EVENTS)))
-    by_kind = np.zeros((num_kinds, len(EVENTS)))
-    by_category[entry, VIEW] = decay**pages
-    bought = np.zeros(num_categories)
-    shown_last = np.zeros((2, num_categories))
-    last_event = np.zeros(len(EVENTS))
+    vector = np.zeros((1, _size(num_categories, num_kinds)))
+    seen = _split(vector, num_categories, num_kinds)
+    seen.by_category[0, entry, VIEW] = decay**pages
     for page, (item, event) in enumerate(zip(items, events, strict=True)):
         category, kind = divmod(item, num_kinds)
         age = pages - 1 - page
-        by_category[category, event] += decay**age
-        by_kind[kind, event] += decay**age
-        bought[category] += event == BUY
+        seen.by_category[0, category, event] += decay**age
+        seen.by_kind[0, kind, event] += decay**age
+        seen.bought[0, category] += (event == BUY) / 4
         if age < 2:
-            shown_last[age, category] = 1.0
+            seen.last_shown[0, age, category] = 1.0
         if age == 0:
-            last_event[event] = 1.0
-    page_share = np.array([pages / page_limit])
-    parts = by_category, by_kind, bought / 4, shown_last, last_event, page_share
-    return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
+            seen.last_event[0, event] = 1.0
+    seen.page[0] = pages / page_limit
+    return vector[0].astype(np.float32)

@@ -24,9 +24,10 @@ from dqnrec_lite.sessions import Sessions, Step
 # (n, observation_size) -> (n,) integers. Where the environment has masks, it is called with
 # action_mask=(n, actions) bool too.
 Policy = Callable[..., np.ndarray]
+FEWEST = 5  # values of which an interval means anything
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Score:
     """Result of `evaluate`. Session i met the same customer in every evaluation with one seed.
 
@@ -41,7 +42,9 @@ class Score:
         returns = check_array("returns", self.returns, ("episodes",))
         if not len(returns):
             raise ValueError("returns: at least one session expected")
-        check_array("lengths", self.lengths, returns.shape)
+        lengths = check_array("lengths", self.lengths, returns.shape)
+        object.__setattr__(self, "returns", returns)  # lists become arrays
+        object.__setattr__(self, "lengths", lengths)
 
     @property
     def mean(self) -> float:
@@ -54,6 +57,8 @@ class Score:
         return confidence_interval(self.returns)
 
     def __str__(self) -> str:
+        if len(self.returns) < FEWEST:
+            return f"{self.mean:.2f} [too few sessions for an interval: {len(self.returns)}]"
         low, high = self.ci
         return f"{self.mean:.2f} [{low:.2f}, {high:.2f}]"
 
@@ -68,20 +73,29 @@ class Page(NamedTuple):
     step: Step  # what came back, of all n
 
 
+def seed_of(envs: gym.Env | VectorEnv) -> int:
+    """The seed that an environment was made with, if it says so as the book's worlds do; else 0."""
+    own = getattr(envs.unwrapped, "seed", None)
+    return int(own) if isinstance(own, Integral) else 0
+
+
 def play(
     policy: Policy, envs: gym.Env | VectorEnv, episodes: int, seed: int | None = None
 ) -> Iterator[Page]:
     """Play `episodes` whole sessions, page by page. Arguments and errors as for `evaluate`.
 
     Every one of the n parallel lanes plays its share of the episodes, so that short sessions,
-    which end first, are not over-represented. Session i of lane i % n is its session i // n.
+    which end first, are not over-represented. Session i is the (i // n)-th session, counted from 0,
+    of lane i % n. The environment is reset when the first page is asked for.
     """
     check_callable("policy", policy)
     check_whole("episodes", episodes, 1, 10**9)
     sessions = Sessions(envs)
-    if seed is None:
-        own = getattr(sessions.env.unwrapped, "seed", None)
-        seed = int(own) if isinstance(own, Integral) else 0
+    seed = seed_of(envs) if seed is None else check_whole("seed", seed, 0)
+    return _pages(policy, sessions, episodes, seed)
+
+
+def _pages(policy: Policy, sessions: Sessions, episodes: int, seed: int) -> Iterator[Page]:
     n = sessions.num_envs
     quota = (episodes - np.arange(n) + n - 1) // n  # sessions that each lane plays
     played = np.zeros(n, np.int64)
@@ -109,8 +123,8 @@ def evaluate(
         policy: (n, observation_size) float32 -> (n,) integers, e.g. `agent.predict`.
         envs: single or vector environment.
         episodes: how many sessions.
-        seed: of the environment; None: the one it was made with if it says so (`envs.seed`, as
-            the Shop does), else 0.
+        seed: random seed that the environment is reset with; None: the one that it was made with
+            (`seed_of`).
 
     Raises:
         TypeError: policy is no function, or envs no environment.
@@ -131,7 +145,7 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float]:
         ValueError: fewer than 5 values: too few for an interval that means anything; or one of
             them is not finite.
     """
-    values = _at_least_5("values", values)
+    values = _enough("values", values)
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
@@ -193,8 +207,8 @@ def bootstrap_interval(
     Args:
         values: one array of independent values, or a sequence of such arrays.
         statistic: takes values and `axis`, as `interquartile_mean`, `np.mean` or `np.median` do.
-        resamples: how many.
-        seed: of the resampling.
+        resamples: how often the values are drawn anew.
+        seed: random seed of the resampling.
 
     Raises:
         TypeError: statistic is no function.
@@ -207,7 +221,7 @@ def bootstrap_interval(
     several = isinstance(values, (list, tuple)) and len(values) > 0
     ragged = several and isinstance(values[0], (list, tuple, np.ndarray))
     strata = [
-        _at_least_5(f"values[{i}]" if ragged else "values", v)
+        _enough(f"values[{i}]" if ragged else "values", v)
         for i, v in enumerate(values if ragged else [values])
     ]
 
@@ -244,8 +258,10 @@ def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(wins / (len(ours) * len(theirs)))
 
 
-def _at_least_5(name: str, values: Any) -> np.ndarray:
+def _enough(name: str, values: Any) -> np.ndarray:
     array = check_array(name, values).astype(np.float64, copy=False)
-    if array.ndim != 1 or len(array) < 5:
-        raise ValueError(f"{name}: at least 5 in one dimension expected, got shape {array.shape}")
+    if array.ndim != 1 or len(array) < FEWEST:
+        raise ValueError(
+            f"{name}: at least {FEWEST} in one dimension expected, got shape {array.shape}"
+        )
     return array

@@ -86,7 +86,7 @@ def plot_learning_curve(
         axes.axhline(level, color=COLORS["grey"], linestyle="--", linewidth=1.2)
         axes.text(end, level, name, color=COLORS["black"], va="center")
     axes.set_xlim(0, thousands[-1])
-    axes.set_ylim(bottom=min(0.0, np.nanmin(curve.mean_return)))
+    axes.set_ylim(bottom=min([0.0, np.nanmin(curve.mean_return), *levels.values()]))
     axes.set_xlabel("transitions (thousands)")
     axes.set_ylabel(ylabel)
     return figure, axes
@@ -98,6 +98,8 @@ def plot_intervals(
     highlight: str | None = None,
 ) -> tuple[Figure, Axes]:
     """One row a name: a dot at the mean and a bar over its interval.
+
+    The axis begins at 0 unless a number lies below it.
 
     Args:
         intervals: name -> (mean, low, high), drawn from top to bottom.
@@ -127,7 +129,10 @@ def plot_intervals(
         )  # fmt: skip
         axes.get_yticklabels()[row].set_fontweight(weight)
     axes.set_ylim(len(intervals) - 0.5, -0.7)
-    axes.set_xlim(left=0)
+    if min(map(min, intervals.values())) >= 0:
+        axes.set_xlim(
+            left=0
+        )  # lengths from the axis can be compared; below 0 there is no such edge
     axes.set_xlabel(xlabel)
     return figure, axes
 

@@ -13,7 +13,6 @@ from dqnrec_lite._checks import (
     check_array,
     check_flags,
     check_integers,
-    check_kind,
     check_number,
     check_shapes,
 )
@@ -68,10 +67,7 @@ class RewardWeights:
         )
 
 
-def weights_or_default(weights: RewardWeights | None) -> RewardWeights:
-    """The weights; for None the default ones. A TypeError for anything else."""
-    check_kind("weights", weights, RewardWeights, type(None))
-    return weights if weights is not None else RewardWeights()
+DEFAULT_WEIGHTS = RewardWeights()  # the margin of a purchase, and nothing else
 
 
 def shaped(

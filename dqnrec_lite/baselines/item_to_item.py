@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqnrec_lite._checks import MANY, check_whole
+from dqnrec_lite._checks import MANY, check_kind, check_whole
 from dqnrec_lite.baselines.rules import random_policy
 from dqnrec_lite.encoding import BUY, VIEW, split_vectors
 from dqnrec_lite.envs import shop
@@ -14,7 +14,9 @@ from dqnrec_lite.logs.records import record_sessions
 _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 
 
-def item_to_item_policy(envs: shop.ShopVectorEnv, sessions: int = 20_000, seed: int = 0) -> Policy:
+def item_to_item_policy(
+    envs: shop.ShopVectorEnv, sessions: int = 20_000, seed: int | None = None
+) -> Policy:
     """Customers who looked at this also bought that: item-to-item collaborative filtering.
 
     Linden, Smith & York (IEEE Internet Computing 7(1), 2003, doi:10.1109/MIC.2003.1167344). In a
@@ -27,9 +29,11 @@ def item_to_item_policy(envs: shop.ShopVectorEnv, sessions: int = 20_000, seed: 
     Args:
         envs: the Shop to log.
         sessions: length of the log.
-        seed: of the log.
+        seed: random seed of its customers and of what they are shown; None: that of `envs`.
     """
+    check_kind("envs", envs, shop.ShopVectorEnv)
     check_whole("sessions", sessions, 1, MANY)
+    seed = envs.seed if seed is None else seed
     log = record_sessions(random_policy(shop.NUM_ITEMS, seed), envs, sessions, seed)
     looked = np.zeros((sessions, _CATEGORIES))
     bought = np.zeros((sessions, shop.NUM_ITEMS))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from dqnrec_lite._checks import check_number, check_whole
+from dqnrec_lite._checks import check_number
+from dqnrec_lite.baselines.online import learn_online, start_sessions
 from dqnrec_lite.baselines.rules import passed_over_premium, rested_interest
 from dqnrec_lite.encoding import BUY, split_vectors
 from dqnrec_lite.envs import shop
 from dqnrec_lite.evaluation import Policy
-from dqnrec_lite.progress import RecentReturn, progress_bar
+from dqnrec_lite.sessions import Step
 
 _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 NUM_COARSE_STATES = _CATEGORIES * _CATEGORIES * (_CATEGORIES + 1) * 2
@@ -31,12 +34,12 @@ def coarse_state(observations: np.ndarray) -> np.ndarray:
 
 
 def train_tabular(
-    envs: shop.ShopVectorEnv,
+    envs: gym.Env | VectorEnv,
     total_steps: int,
     discount: float = 0.97,
     epsilon_end: float = 0.05,
     step_power: float = 0.9,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Policy:
     """Tabular Q-learning (Sutton & Barto, section 6.5) on `coarse_state`.
 
@@ -44,45 +47,44 @@ def train_tabular(
     of its targets, by k^-step_power at its k-th update. Epsilon falls from 1 over the first half.
 
     Args:
-        envs: the Shop.
+        envs: the Shop, or an environment with its observations and items.
         total_steps: transitions to learn from; a million does well.
         discount: gamma, in [0, 1].
         epsilon_end: exploration in the second half.
         step_power: above 0.5 and at most 1, so that the steps fall as convergence needs.
-        seed: of the environment and the exploration.
+        seed: random seed of the environment and of the exploration; None: the one that the
+            environment was made with.
+
+    Raises:
+        TypeError: envs is no environment.
+        ValueError: an argument is out of range, or the environment's spaces are not the Shop's.
     """
-    _check_training(envs, total_steps, seed)
     check_number("discount", discount, 0.0, 1.0)
     check_number("epsilon_end", epsilon_end, 0.0, 1.0)
     check_number("step_power", step_power, 0.0, 1.0)
-    rng, n = np.random.default_rng(seed), envs.num_envs
+    sessions, seed = start_sessions(envs, total_steps, seed)
+    if len(sessions.actions) != shop.NUM_ITEMS:
+        raise ValueError(f"envs: the {shop.NUM_ITEMS} items of the Shop expected as actions")
+    rng, n = np.random.default_rng(seed), sessions.num_envs
     q = np.zeros((NUM_COARSE_STATES, shop.NUM_ITEMS))
-    updates = np.zeros(q.size)
-    recent, flat_q = RecentReturn(n), q.reshape(-1)
-    state = coarse_state(envs.reset(seed=seed)[0])
-    with progress_bar(total=total_steps, unit="step") as bar:
-        for done in range(0, total_steps, n):
-            epsilon = 1.0 + min(1.0, 2.0 * done / total_steps) * (epsilon_end - 1.0)
-            anything = rng.integers(0, shop.NUM_ITEMS, n)
-            items = np.where(rng.random(n) < epsilon, anything, q[state].argmax(axis=1))
-            observations, reward, terminated, truncated, info = envs.step(items)
-            following = coarse_state(info.get("final_obs", observations))  # not the next customer's
-            target = reward + discount * ~terminated * q[following].max(axis=1)
-            pair = state * shop.NUM_ITEMS + items
-            hits = np.bincount(pair, minlength=q.size)
-            error = np.bincount(pair, target - flat_q[pair], minlength=q.size)
-            hit = np.flatnonzero(hits)
-            updates[hit] += 1
-            flat_q[hit] += updates[hit] ** -step_power * error[hit] / hits[hit]
-            state = coarse_state(observations)
-            recent.add(reward, terminated | truncated)
-            bar.set_postfix_str(str(recent), refresh=False)
-            bar.update(min(n, total_steps - bar.n))
+    updates, flat_q = np.zeros(q.size), q.reshape(-1)
+    state = np.zeros(n, np.int64)
+
+    def choose(observations: np.ndarray, share: float) -> np.ndarray:
+        state[:] = coarse_state(observations)
+        epsilon = 1.0 + min(1.0, 2.0 * share) * (epsilon_end - 1.0)
+        anything = rng.integers(0, shop.NUM_ITEMS, n)
+        return np.where(rng.random(n) < epsilon, anything, q[state].argmax(axis=1))
+
+    def learn(observations: np.ndarray, items: np.ndarray, step: Step) -> None:
+        following = coarse_state(step.next_observation)
+        target = step.reward + discount * ~step.terminated * q[following].max(axis=1)
+        pair = (state * shop.NUM_ITEMS + items)[step.valid]
+        hits = np.bincount(pair, minlength=q.size)
+        error = np.bincount(pair, target[step.valid] - flat_q[pair], minlength=q.size)
+        hit = np.flatnonzero(hits)
+        updates[hit] += 1
+        flat_q[hit] += updates[hit] ** -step_power * error[hit] / hits[hit]
+
+    learn_online(sessions, total_steps, choose, learn)
     return lambda observations: q[coarse_state(observations)].argmax(axis=1)
-
-
-def _check_training(envs: shop.ShopVectorEnv, total_steps: int, seed: int) -> None:
-    if not all(hasattr(envs, name) for name in ("num_envs", "reset", "step")):
-        raise TypeError(f"envs: the Shop expected, got {type(envs).__name__}")
-    check_whole("total_steps", total_steps)
-    check_whole("seed", seed, 0)

@@ -5,10 +5,12 @@ Every policy is a function, (n, observation_size) float32 -> (n,) items.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import combinations, permutations, product
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from dqnrec_lite._checks import (
     MANY,
@@ -18,10 +20,9 @@ from dqnrec_lite._checks import (
     check_number,
     check_whole,
 )
-from dqnrec_lite.encoding import BUY, IGNORE, VIEW, VectorParts, split_vectors
+from dqnrec_lite.encoding import BUY, DECAY, IGNORE, VIEW, VectorParts, split_vectors
 from dqnrec_lite.envs import shop
 from dqnrec_lite.evaluation import Policy, evaluate
-from dqnrec_lite.progress import progress_bar
 
 _CATEGORIES, _KINDS = len(shop.CATEGORIES), len(shop.KINDS)
 
@@ -40,25 +41,51 @@ def random_policy(num_actions: int, seed: int = 0) -> Policy:
 
 
 def fixed_policy(items: list[int], page_limit: int = shop.PAGE_LIMIT) -> Policy:
-    """The items in this order, over and over, whoever the customer is. One item: always that."""
+    """The items in this order, over and over, whoever the customer is. One item: always that.
+
+    The page is read from the observation, which holds it as a share of the page limit.
+
+    Args:
+        items: what to show, page by page, then from the first again.
+        page_limit: that of the Shop to be served.
+
+    Raises:
+        ValueError: an item does not exist, or there is none; or, when the policy is called, the
+            observations are of a Shop with another page limit.
+    """
     order = check_integers("items", items, ("n",), shop.NUM_ITEMS).copy()
     if not order.size:
         raise ValueError("items: at least one expected, got none")
     check_whole("page_limit", page_limit, 1, MANY)
 
     def policy(observations: np.ndarray) -> np.ndarray:
-        observations = check_array("observations", observations, ("n", "size"))
-        page = np.rint(observations[:, -1] * page_limit).astype(np.int64)
-        return order[page % len(order)]
+        seen = split_vectors(observations, _CATEGORIES, _KINDS)
+        page = seen.page * page_limit  # whole, but for float32
+        # The counts know the page too: each one added 1, of which a page leaves the share DECAY.
+        counted, due = seen.by_kind.sum(axis=(1, 2)), (1 - DECAY**page) / (1 - DECAY)
+        if not np.allclose(counted, due, rtol=0.0, atol=1e-4):
+            raise ValueError(
+                f"observations: those of a Shop with page_limit={page_limit} expected; "
+                "for another pass fixed_policy its page_limit"
+            )
+        return order[np.rint(page).astype(np.int64) % len(order)]
 
     return policy
 
 
-def most_popular_item(envs: shop.ShopVectorEnv, pages: int = 100_000, seed: int = 0) -> int:
-    """The item with the most purchases when all are shown equally often, as a best-seller list."""
+def most_popular_item(
+    envs: shop.ShopVectorEnv, pages: int = 100_000, seed: int | None = None
+) -> int:
+    """The item with the most purchases when all are shown equally often, as a best-seller list.
+
+    Args:
+        envs: the Shop.
+        pages: how many to show, at least.
+        seed: random seed of the customers and of what they are shown; None: that of `envs`.
+    """
     check_kind("envs", envs, shop.ShopVectorEnv)
     check_whole("pages", pages, 1, 10**9)
-    check_whole("seed", seed, 0)
+    seed = envs.seed if seed is None else check_whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     envs.reset(seed=seed)
     sold = np.zeros(shop.NUM_ITEMS, np.int64)
@@ -80,13 +107,19 @@ def fixed_rules() -> Iterator[list[int]]:
 
 
 def best_fixed_rule(seed: int = 0, customers: int = 300, finalists: int = 20) -> list[int]:
-    """The best of `fixed_rules`: all meet the same customers, the best few ten times as many."""
+    """The best of `fixed_rules`: all meet the same customers, the best few ten times as many.
+
+    Args:
+        seed: random seed of the customers; the finalists meet those of the next seed.
+        customers: sessions that each rule plays, ten times as many in the final.
+        finalists: rules that reach the final.
+    """
     check_whole("finalists", finalists, 1, MANY)
     rules = list(fixed_rules())
-    envs = shop.make_shop(customers, seed)
-    means = [
-        evaluate(fixed_policy(r), envs, customers).mean for r in progress_bar(rules, unit="rule")
-    ]
+    envs = shop.make_shop(customers, seed=seed)
+    hidden = bool(os.environ.get("TQDM_DISABLE"))
+    bar = tqdm(rules, unit="rule", leave=False, disable=hidden)
+    means = [evaluate(fixed_policy(rule), envs, customers).mean for rule in bar]
     best = [rules[i] for i in np.argsort(means)[::-1][:finalists]]
     finals = [evaluate(fixed_policy(r), envs, 10 * customers, seed + 1).mean for r in best]
     return best[int(np.argmax(finals))]

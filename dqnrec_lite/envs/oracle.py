@@ -12,17 +12,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dqnrec_lite._checks import check_integers, check_kind, check_number, check_whole
+from dqnrec_lite._checks import check_array, check_integers, check_kind, check_number, check_whole
 from dqnrec_lite.encoding import BUY, EVENTS
 from dqnrec_lite.envs import shop
-from dqnrec_lite.rewards import RewardWeights, weights_or_default
+from dqnrec_lite.rewards import DEFAULT_WEIGHTS, RewardWeights
 
+_BITS = 1 << np.arange(len(shop.CATEGORIES))  # a set of needs as one number, a bit a category
 _NEEDS = np.arange(1 << len(shop.CATEGORIES))
 _NOTHING = len(shop.CATEGORIES)  # index of "no page yet" among the last categories
 
 
 def solve_oracle(
-    page_limit: int = shop.PAGE_LIMIT, weights: RewardWeights | None = None, discount: float = 1.0
+    *,
+    page_limit: int = shop.PAGE_LIMIT,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
+    discount: float = 1.0,
 ) -> tuple[np.ndarray, float]:
     """Best item in every hidden state on every page, and the value of a session, exactly.
 
@@ -39,7 +43,7 @@ def solve_oracle(
     """
     check_whole("page_limit", page_limit, 1, 10_000)
     check_number("discount", discount, 0.0, 1.0)
-    weights = weights_or_default(weights)
+    check_kind("weights", weights, RewardWeights)
     at_least = np.concatenate([np.ones((*shop.FUNNEL.shape[:-1], 1)), shop.FUNNEL], axis=-1)
     chance = at_least - np.append(shop.FUNNEL, np.zeros((*shop.FUNNEL.shape[:-1], 1)), axis=-1)
     value = np.zeros((shop.NUM_TYPES, 5, 5, len(_NEEDS), shop.NUM_LEVELS))
@@ -85,25 +89,41 @@ def _item_values(
 
 def _start_shares() -> np.ndarray:
     """(24, 16) probability of each type with each set of needs."""
-    favourite = shop.TYPES[:, :1] == np.arange(4)
-    chance = np.where(favourite, shop.NEED_AT_START_FAVOURITE, shop.NEED_AT_START)[:, None, :]
-    has = (_NEEDS[:, None] >> np.arange(4) & 1).astype(bool)
+    chance = shop.NEED_AT_START[:, None, :]
+    has = (_NEEDS[:, None] & _BITS) > 0
     return shop.TYPE_SHARE[:, None] * np.where(has, chance, 1.0 - chance).prod(axis=-1)
 
 
 def oracle_policy(
     envs: shop.ShopVectorEnv, items: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Policy that ignores the observations and reads the hidden state of `envs` itself."""
+    """Policy that reads the hidden state of the customers of `envs`.
+
+    Args:
+        envs: the Shop that the policy will serve, and no other.
+        items: the best items, as `solve_oracle` returns them for the page limit of `envs`.
+
+    Raises:
+        TypeError, ValueError: envs is not the Shop, or items are not of its shape. The policy
+            itself raises a ValueError when it is shown what is not the present page of `envs`.
+    """
     check_kind("envs", envs, shop.ShopVectorEnv)
     hidden_shape = shop.NUM_TYPES, 5, 5, len(_NEEDS), shop.NUM_LEVELS
     items = check_integers("items", items, ("pages", *hidden_shape), shop.NUM_ITEMS)
-    if len(items) < envs.page_limit:
-        raise ValueError(f"items: {envs.page_limit} pages expected, got {len(items)}")
+    if len(items) != envs.page_limit:
+        cure = f"solve_oracle(page_limit={envs.page_limit})"
+        raise ValueError(f"items: {envs.page_limit} pages expected, got {len(items)}: {cure}")
 
     def policy(observations: np.ndarray) -> np.ndarray:
+        shown = check_array("observations", observations, envs.encoder.vectors.shape)
+        if not np.array_equal(shown, envs.encoder.vectors):
+            raise ValueError(
+                "observations: those of the Shop that oracle_policy was made with expected; "
+                "whoever else these customers are, their minds are not read here"
+            )
         last, before = np.where(envs.last_shown < 0, _NOTHING, envs.last_shown)
-        hidden = envs.page, envs.customer_type, last, before, envs.needs, envs.satisfaction
+        needs = envs.needs @ _BITS
+        hidden = envs.page, envs.customer_type, last, before, needs, envs.satisfaction
         return items[hidden]
 
     return policy

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqnrec_lite._checks import check_whole
+from dqnrec_lite._checks import check_kind, check_whole
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW
-from dqnrec_lite.envs.lanes import SingleSession
+from dqnrec_lite.envs.lanes import SingleLane
 from dqnrec_lite.envs.tabular import FiniteMDP, TabularVectorEnv
-from dqnrec_lite.rewards import RewardWeights, weights_or_default
+from dqnrec_lite.rewards import DEFAULT_WEIGHTS, RewardWeights
 
 CATEGORIES = ("tea", "books", "toys")
 KINDS = ("solid", "bait")
@@ -46,8 +46,9 @@ def pocket_state(interest: int, satisfaction: int, last: int) -> int:
     return (interest * NUM_LEVELS + satisfaction) * 4 + last
 
 
-def pocket_mdp(weights: RewardWeights | None = None) -> FiniteMDP:
+def pocket_mdp(weights: RewardWeights = DEFAULT_WEIGHTS) -> FiniteMDP:
     """The tables of PocketShop, from the rules in the module's text."""
+    check_kind("weights", weights, RewardWeights)
     joint = np.zeros((NUM_STATES, len(ITEMS), 4, NUM_STATES))
     for interest in range(4):
         for level in range(NUM_LEVELS):
@@ -56,7 +57,6 @@ def pocket_mdp(weights: RewardWeights | None = None) -> FiniteMDP:
                     row = joint[pocket_state(interest, level, last), item]
                     _fill_row(row, interest, level, last, item)
     joint[GONE, :, IGNORE, GONE] = 1.0
-    weights = weights_or_default(weights)
     event = np.arange(4)
     paid = weights.of_events(event[None, :], MARGIN[:, None])
     event_reward = np.broadcast_to(paid, (NUM_STATES, *paid.shape)).copy()
@@ -112,12 +112,12 @@ def _observations() -> np.ndarray:
     return rows
 
 
-class PocketShop(SingleSession):
+class PocketShop(SingleLane):
     """PocketShop as tables and as a Gymnasium environment with one session.
 
     Args:
+        seed: random seed of first states, events and next states.
         weights: what the shop pays for; the default is the margin of a purchase.
-        seed: of the draws.
         page_limit: pages after which a session is truncated; None: never.
 
     Attributes:
@@ -126,27 +126,38 @@ class PocketShop(SingleSession):
 
     def __init__(
         self,
-        weights: RewardWeights | None = None,
+        *,
         seed: int = 0,
+        weights: RewardWeights = DEFAULT_WEIGHTS,
         page_limit: int | None = None,
         render_mode: None = None,
     ) -> None:
         self.mdp = pocket_mdp(weights)
         self.P, self.R = self.mdp.P, self.mdp.R
-        super().__init__(TabularVectorEnv(self.mdp, 1, seed, page_limit), render_mode)
+        lane = TabularVectorEnv(self.mdp, 1, seed=seed, page_limit=page_limit)
+        super().__init__(lane, render_mode)
 
     def vector(
-        self, num_envs: int, seed: int = 0, page_limit: int | None = None
+        self, num_envs: int, *, seed: int | None = None, page_limit: int | None = None
     ) -> TabularVectorEnv:
-        """The same shop with `num_envs` sessions side by side."""
-        return TabularVectorEnv(self.mdp, num_envs, seed, page_limit)
+        """The same shop with `num_envs` sessions side by side.
+
+        Args:
+            num_envs: how many.
+            seed: as for the class; None: this shop's own.
+            page_limit: as for the class; None: this shop's own.
+        """
+        seed = self.seed if seed is None else seed
+        page_limit = self.page_limit if page_limit is None else page_limit
+        return TabularVectorEnv(self.mdp, num_envs, seed=seed, page_limit=page_limit)
 
 
 def pocket_vector_env(
     num_envs: int = 1,
+    *,
     seed: int = 0,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
     page_limit: int | None = None,
-    weights: RewardWeights | None = None,
 ) -> TabularVectorEnv:
     """PocketShop with `num_envs` sessions side by side, as `gymnasium.make_vec` makes it."""
-    return TabularVectorEnv(pocket_mdp(weights), num_envs, seed, page_limit)
+    return TabularVectorEnv(pocket_mdp(weights), num_envs, seed=seed, page_limit=page_limit)

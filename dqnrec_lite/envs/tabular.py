@@ -6,19 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
-from dqnrec_lite._checks import (
-    MANY,
-    check_array,
-    check_integers,
-    check_kind,
-    check_number,
-    check_whole,
-)
+from dqnrec_lite._checks import check_array, check_integers, check_kind, check_number, check_whole
+from dqnrec_lite.envs.lanes import Lanes
 
 
 class Tabular(Protocol):
@@ -28,7 +19,7 @@ class Tabular(Protocol):
     R: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class FiniteMDP:
     """A finite Markov decision process with events, as arrays (float64).
 
@@ -97,9 +88,17 @@ class FiniteMDP:
 def value_iteration(mdp: Tabular, discount: float, tolerance: float = 1e-10) -> np.ndarray:
     """Optimal action values q*, (S, A) float64 (Sutton & Barto, section 4.4, on q).
 
-    Sweeps until no entry of the Bellman equation's right side differs from q by `tolerance`.
+    Sweeps until the right side of the Bellman equation, computed from the q that is returned,
+    differs from q by at most `tolerance` in every entry. (A sweep shrinks differences by the
+    discount at least, so the last sweep's change tells without another sweep.)
+
+    Args:
+        mdp: the tables.
+        discount: gamma, in [0, 1].
+        tolerance: of the equation, in units of reward; 0 asks for a fixed point in float64.
 
     Raises:
+        TypeError: mdp has no tables.
         ValueError: discount lies outside [0, 1], or 100,000 sweeps were not enough (with
             discount 1 a policy may never end).
     """
@@ -110,7 +109,7 @@ def value_iteration(mdp: Tabular, discount: float, tolerance: float = 1e-10) -> 
         updated = mdp.R + discount * mdp.P @ q.max(axis=1)
         residual = np.abs(updated - q).max()
         q = updated
-        if residual * max(discount, 1e-16) < tolerance:
+        if discount * residual <= tolerance:
             return q
     raise ValueError(f"value_iteration: residual {residual} after 100,000 sweeps at {discount=}")
 
@@ -158,82 +157,63 @@ def _check_tables(mdp: Tabular, discount: float) -> None:
     check_array("mdp.P", mdp.P, (states, actions, states))
 
 
-class TabularVectorEnv(VectorEnv):
-    """`num_envs` sessions of a `FiniteMDP` side by side (same-step autoreset).
+class TabularVectorEnv(Lanes):
+    """`num_envs` sessions of a `FiniteMDP` side by side.
 
     `info` holds `state`, the state after the step (of the ended session where one ended), and
-    `event`.
+    `event`; after `reset` the first `state`.
 
     Args:
         mdp: the tables.
         num_envs: how many sessions run side by side.
-        seed: of the draws.
+        seed: random seed of first states, events and next states.
         page_limit: pages after which a session is truncated; None: never.
+
+    Attributes:
+        state: (num_envs,) int64, the state that each session is in.
 
     Raises:
         TypeError: mdp is no `FiniteMDP`.
         ValueError: an argument is out of range, or an action is none of the table's.
     """
 
-    metadata: dict[str, Any] = {
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
-
     def __init__(
-        self, mdp: FiniteMDP, num_envs: int = 1, seed: int = 0, page_limit: int | None = None
+        self, mdp: FiniteMDP, num_envs: int = 1, *, seed: int = 0, page_limit: int | None = None
     ) -> None:
         check_kind("mdp", mdp, FiniteMDP)
-        num_envs, seed = check_whole("num_envs", num_envs, 1, MANY), check_whole("seed", seed, 0)
-        if page_limit is not None:
-            page_limit = check_whole("page_limit", page_limit)
-        self.mdp, self.num_envs, self.seed, self.page_limit = mdp, num_envs, seed, page_limit
-        low, high = mdp.observations.min(axis=0), mdp.observations.max(axis=0)
-        self.single_observation_space = gym.spaces.Box(low, high, dtype=np.float32)
-        self.single_action_space = gym.spaces.Discrete(mdp.R.shape[1])
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        super().__init__(num_envs, seed, page_limit)
+        self.mdp = mdp
         states, actions = mdp.R.shape
+        self._set_spaces(mdp.observations.min(axis=0), mdp.observations.max(axis=0), actions)
         self._cumulative = mdp.joint.reshape(states, actions, -1).cumsum(axis=-1)
         self._cumulative[..., -1] = 1.0
         self._start_cumulative = mdp.start.cumsum()
-        self._rng = np.random.default_rng(seed)
-        self.state = self.page = np.zeros(num_envs, np.int64)
-
-    def _first_states(self, count: int) -> np.ndarray:
-        draws = self._rng.random(count)
-        return np.minimum(
-            np.searchsorted(self._start_cumulative, draws, side="right"), len(self.mdp.start) - 1
-        )
+        self.state = np.zeros(self.num_envs, np.int64)
+        self._start_draws(seed)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start all sessions anew; a seed starts the draws from the beginning."""
-        if seed is not None:
-            self._rng = np.random.default_rng(check_whole("seed", seed, 0))
-        self.state = self._first_states(self.num_envs)
-        self.page = np.zeros(self.num_envs, np.int64)
-        return self.mdp.observations[self.state], {"state": self.state.copy()}
+        """Start all sessions anew; a seed (an int) starts the draws from the beginning."""
+        observations, _ = super().reset(seed=seed, options=options)
+        return observations, {"state": self.state.copy()}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One action, (num_envs,) integers, in every session."""
-        actions = check_integers("actions", actions, (self.num_envs,), self.mdp.R.shape[1])
+    def _start_draws(self, seed: Any) -> None:
+        self._rng = np.random.default_rng(check_whole("seed", seed, 0))
+
+    def _begin(self, lanes: np.ndarray) -> None:
+        draws = self._rng.random(len(lanes))
+        first = np.searchsorted(self._start_cumulative, draws, side="right")
+        self.state[lanes] = np.minimum(first, len(self.mdp.start) - 1)
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         cumulative = self._cumulative[self.state, actions]
         cell = (cumulative <= self._rng.random(self.num_envs)[:, None]).sum(axis=1)
         event, successor = np.divmod(cell, len(self.mdp.start))
         reward = self.mdp.event_reward[self.state, actions, event]
-        self.page += 1
-        terminated = self.mdp.terminal[successor]
-        limit = self.page_limit
-        truncated = ~terminated & (self.page >= limit) if limit else np.zeros_like(terminated)
         self.state = successor
-        info: dict[str, Any] = {"event": event, "state": successor.copy()}
-        ended = terminated | truncated
-        if ended.any():
-            info["final_obs"], info["_final_obs"] = self.mdp.observations[successor], ended
-            self.state[ended] = self._first_states(int(ended.sum()))
-            self.page[ended] = 0
-        return self.mdp.observations[self.state], reward, terminated, truncated, info
+        info = {"event": event, "state": successor.copy()}
+        return reward, self.mdp.terminal[successor], info
+
+    def _observe(self) -> np.ndarray:
+        return self.mdp.observations[self.state]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from dqnrec_lite._checks import check_callable, check_kind
-from dqnrec_lite.envs.shop import ShopVectorEnv
+from dqnrec_lite._checks import check_kind
+from dqnrec_lite.envs.shop import ShopEnv, ShopVectorEnv
 from dqnrec_lite.evaluation import Policy, play
 
 
@@ -31,7 +33,7 @@ class SessionLog(NamedTuple):
 
 def record_sessions(
     policy: Policy,
-    envs: ShopVectorEnv,
+    envs: gym.Env | VectorEnv,
     episodes: int,
     seed: int | None = None,
     observations: bool = False,
@@ -42,7 +44,7 @@ def record_sessions(
 
     Args:
         policy: (n, observation_size) float32 -> (n,) integers.
-        envs: the Shop.
+        envs: the Shop, one session or many, wrapped or not.
         episodes: how many sessions.
         seed: of the customers; None: the one that `envs` was made with.
         observations: keep them too (180 bytes a page).
@@ -50,32 +52,23 @@ def record_sessions(
     Raises:
         TypeError, ValueError: as `evaluate`; or envs is not the Shop.
     """
-    check_callable("policy", policy)
-    check_kind("envs", envs, ShopVectorEnv)
-    encoder, customer_type = envs.encoder, np.empty(0)
-
-    def watching(observation: np.ndarray) -> np.ndarray:
-        nonlocal customer_type
-        customer_type = envs.customer_type.copy()  # before a new customer takes the lane
-        return policy(observation)
-
+    shop = getattr(envs, "unwrapped", envs)
+    check_kind("envs", shop, ShopVectorEnv, ShopEnv)
     parts = []
-    for page in play(watching, envs, episodes, seed):
+    for page in play(policy, envs, episodes, seed):
         lanes, step = page.lanes, page.step
-        last_event = step.next_observation[lanes, encoder.event_at : encoder.page_at]
-        number = np.rint(page.observation[lanes, encoder.page_at] * envs.page_limit)
         parts.append(
             SessionLog(
-                page.session,
-                number.astype(np.int64),
-                page.action[lanes],
-                last_event.argmax(axis=1),
-                step.reward[lanes],
-                step.terminated[lanes],
-                step.truncated[lanes],
-                envs.satisfaction_after[lanes],
-                customer_type[lanes],
-                page.observation[lanes] if observations else np.empty((len(lanes), 0), np.float32),
+                session=page.session,
+                page=step.info["page"][lanes],
+                item=page.action[lanes],
+                event=step.info["event"][lanes],
+                reward=step.reward[lanes],
+                terminated=step.terminated[lanes],
+                truncated=step.truncated[lanes],
+                satisfaction_after=step.info["satisfaction"][lanes],
+                customer_type=step.info["customer_type"][lanes],
+                observation=page.observation[lanes, : None if observations else 0],
             )
         )
     rows = SessionLog(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -45,7 +45,7 @@ class PocketStudy(Study):
         """Train; then compare the greedy policy and its values with the exact ones."""
         pocket, config = PocketShop(), pocket_config(seed)
         best = value_iteration(pocket, config.discount)
-        envs = pocket.vector(POCKET_LANES, seed)
+        envs = pocket.vector(POCKET_LANES, seed=seed)
         agent = DQN(envs.single_observation_space, envs.single_action_space, config)
         start = time.perf_counter()
         curve = agent.learn(envs, POCKET_STEPS)

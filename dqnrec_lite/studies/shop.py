@@ -56,7 +56,7 @@ class ShopDQN:
         self, seed: int, customers: shop.ShopVectorEnv
     ) -> tuple[Policy, LearningCurve | None]:
         """Its greedy policy and how it was learnt; the customers are not looked at."""
-        envs = shop.make_shop(SHOP_LANES, seed)
+        envs = shop.make_shop(SHOP_LANES, seed=seed)
         spaces = envs.single_observation_space, envs.single_action_space
         agent = DQN(*spaces, shop_config(seed, **self.changes))
         curve = agent.learn(envs, self.total_steps)
@@ -114,15 +114,15 @@ def _attentive_rule(seed: int, customers: shop.ShopVectorEnv) -> Policy:
 
 
 def _item_to_item(seed: int, customers: shop.ShopVectorEnv, log_sessions: int) -> Policy:
-    return baselines.item_to_item_policy(shop.make_shop(SHOP_LANES, seed), log_sessions, seed)
+    return baselines.item_to_item_policy(shop.make_shop(SHOP_LANES, seed=seed), log_sessions, seed)
 
 
 def _linucb(seed: int, customers: shop.ShopVectorEnv, total_steps: int, num_envs: int) -> Policy:
-    return baselines.train_linucb(shop.make_shop(num_envs, seed), total_steps, seed=seed)
+    return baselines.train_linucb(shop.make_shop(num_envs, seed=seed), total_steps, seed=seed)
 
 
 def _tabular(seed: int, customers: shop.ShopVectorEnv, total_steps: int, num_envs: int) -> Policy:
-    return baselines.train_tabular(shop.make_shop(num_envs, seed), total_steps, seed=seed)
+    return baselines.train_tabular(shop.make_shop(num_envs, seed=seed), total_steps, seed=seed)
 
 
 def _oracle(seed: int, customers: shop.ShopVectorEnv) -> Policy:
@@ -195,7 +195,7 @@ class ShopStudy(Study):
 
     def run(self, method: str, seed: int) -> Outcome:
         """Train, then let the customers come."""
-        contestant, customers = self.methods[method], shop.make_shop(1000, customer_seed(seed))
+        contestant, customers = self.methods[method], shop.make_shop(1000, seed=customer_seed(seed))
         start = time.perf_counter()
         policy, curve = contestant.train(seed, customers)
         seconds = time.perf_counter() - start

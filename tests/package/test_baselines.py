@@ -3,10 +3,13 @@
 import re
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
-from dqnrec_lite import evaluate, make_shop, progress
+from dqnrec_lite import evaluate, make_shop
 from dqnrec_lite.baselines import (
     attentive_policy,
     best_fixed_rule,
@@ -14,6 +17,7 @@ from dqnrec_lite.baselines import (
     fixed_rules,
     item_to_item_policy,
     most_popular_item,
+    online,
     random_policy,
     rules,
     train_linucb,
@@ -48,6 +52,20 @@ def test_a_fixed_rule_shows_its_items_in_order_and_then_again():
         np.testing.assert_array_equal(items, np.array(order)[page % 3])
         observation = envs.step(items)[0]
     assert len(np.unique(envs.page)) > 5
+
+
+@pytest.mark.parametrize("page_limit", [20, 41, 200])
+def test_a_fixed_rule_comes_right_with_the_shops_page_limit_and_is_refused_without(page_limit):
+    envs, policy = make_shop(40, page_limit=page_limit), fixed_policy([4, 0, 9], page_limit)
+    observation = envs.reset(seed=0)[0]
+    for _ in range(page_limit + 5):
+        items = policy(observation)
+        np.testing.assert_array_equal(items, np.array([4, 0, 9])[envs.page % 3])
+        observation = envs.step(items)[0]
+    with pytest.raises(ValueError, match=f"page_limit={page_limit + 1} expected"):
+        evaluate(fixed_policy([4, 0, 9], page_limit + 1), envs, 100)
+    with pytest.raises(ValueError, match="page_limit=40 expected"):
+        evaluate(fixed_policy([4, 0, 9]), envs, 100)
 
 
 def test_there_are_768_fixed_rules_each_a_different_cycle():
@@ -134,13 +152,24 @@ def test_the_attentive_rule_answers_every_customer_with_an_item_and_never_bait()
         observation = envs.step(items)[0]
 
 
-class TwoArms:
-    """What LinUCB needs of an environment: item 0 earns the observation's entry, item 1 a half."""
+class Twelve(VectorEnv):
+    """Observations of some size, twelve items, same-step autoreset; the rest is to be written."""
 
-    num_envs = 20
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
-    class encoder:
-        size = 1
+    def __init__(self, num_envs, size):
+        self.num_envs = num_envs
+        self.single_observation_space = gym.spaces.Box(0.0, 10.0, (size,))
+        self.single_action_space = gym.spaces.Discrete(12)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+
+class TwoArms(Twelve):
+    """Item 0 earns the observation's entry, item 1 a half."""
+
+    def __init__(self):
+        super().__init__(num_envs=20, size=1)
 
     def reset(self, seed=None):
         self.rng = np.random.default_rng(seed)
@@ -162,6 +191,31 @@ def test_linucb_learns_which_item_earns_more_for_whom():
     expected = np.where(x[:, 0] > 0.5, 0, 1)
     clear = np.abs(x[:, 0] - 0.5) > 0.05
     np.testing.assert_array_equal(policy(x)[clear], expected[clear])
+
+
+@pytest.mark.parametrize("train", [train_linucb, train_tabular])
+def test_a_wrapped_shop_trains_as_the_shop_itself_does(train):
+    observation = make_shop(500).reset(seed=1)[0]
+    plain = train(make_shop(20), 2000)(observation)
+    wrapped = train(gym.vector.VectorWrapper(make_shop(20)), 2000)(observation)
+    np.testing.assert_array_equal(wrapped, plain)
+    with pytest.raises(TypeError, match="gymnasium"):
+        train("the Shop", 2000)
+
+
+def test_without_a_seed_each_baseline_takes_the_one_that_its_shop_was_made_with():
+    observation = make_shop(500).reset(seed=1)[0]
+    for train in (train_linucb, train_tabular, item_to_item_policy):
+        given, own, other = (
+            train(envs, 1000, **seed)(observation)
+            for envs, seed in [
+                (make_shop(20), {"seed": 3}),
+                (make_shop(20, seed=3), {}),
+                (make_shop(20), {}),
+            ]
+        )
+        np.testing.assert_array_equal(own, given)
+        assert not np.array_equal(own, other)
 
 
 def test_linucb_is_ridge_regression_on_what_it_was_shown():
@@ -287,14 +341,15 @@ def test_a_coarse_state_tells_interest_last_sale_and_patience():
         assert 0 <= states.min() <= states.max() < NUM_COARSE_STATES
 
 
-class TwoStates:
+class TwoStates(Twelve):
     """Bought a camera on the last page or not, by turns; the whole game is known exactly.
 
     In the first state item 0 pays 1 and ends the session with chance a half, all else pays 0.2; in
     the second all pays -0.5. Four pages in ten cut the session off.
     """
 
-    num_envs = 50
+    def __init__(self):
+        super().__init__(num_envs=50, size=45)
 
     def reset(self, seed=None):
         self.rng = np.random.default_rng(seed)
@@ -335,12 +390,11 @@ def test_tabular_q_learning_finds_the_exact_values_through_termination_and_trunc
     assert q[first, 1] == pytest.approx(0.2 + 0.8 * v2, abs=0.03)
 
 
-class OneState:
+class OneState(Twelve):
     """One state; item 7 pays 1, all else nothing, and no session ends. Keeps what was shown."""
 
-    num_envs = 400
-
     def __init__(self):
+        super().__init__(num_envs=400, size=45)
         self.shown = []
 
     def reset(self, seed=None):
@@ -403,8 +457,8 @@ def test_every_training_call_shows_steps_speed_recent_return_and_time_left(
 ):
     monkeypatch.delenv("TQDM_DISABLE")
     monkeypatch.setenv("COLUMNS", "120")
-    every_step = partial(progress.tqdm, mininterval=0, miniters=1)  # however fast it trains
-    monkeypatch.setattr(progress, "tqdm", every_step)
+    every_step = partial(online.tqdm, mininterval=0, miniters=1)  # however fast it trains
+    monkeypatch.setattr(online, "tqdm", every_step)
     train(make_shop(32), 3000)
     lines = capfd.readouterr().err.split("\r")
     pattern = r"\d+/3000 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+(step/s|s/step), return -?[\d.]+"

@@ -95,6 +95,20 @@ def test_without_a_seed_it_takes_the_one_that_the_shop_was_made_with():
     np.testing.assert_array_equal(evaluate(attentive_policy(), envs, 100).returns, expected)
 
 
+def test_without_a_seed_a_single_environment_plays_the_one_it_was_made_with_too():
+    makers = [
+        lambda seed: ShopEnv(seed=seed),
+        lambda seed: PocketShop(seed=seed),
+        lambda seed: gym.make("dqnrec_lite/Shop-v0", seed=seed),
+    ]
+    for make in makers:
+        policy = random_policy(6)
+        first = [evaluate(random_policy(6), make(seed), 30).returns for seed in (0, 5)]
+        assert not np.array_equal(*first)
+        given = evaluate(policy, make(0), 30, seed=5).returns
+        np.testing.assert_array_equal(given, first[1])
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
 def test_numpys_whole_numbers_are_seeds_too(kind):
     plain = evaluate(attentive_policy(), make_shop(50), 100, seed=7).returns
@@ -178,6 +192,28 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean():
 def test_a_score_prints_its_mean_and_interval():
     score = Score(np.arange(100.0), np.ones(100))
     assert str(score) == "49.50 [43.74, 55.26]"
+
+
+def test_a_score_of_few_sessions_prints_and_says_why_it_has_no_interval():
+    score = evaluate(never_end, make_shop(3), episodes=3)
+    assert str(score) == f"{score.mean:.2f} [too few sessions for an interval: 3]"
+    assert str(Score([1.0, 2.0], [1, 1])).startswith("1.50 [")
+
+
+def test_scores_can_be_compared_and_hashed():
+    ones = np.ones(9)
+    score, other = Score(ones, ones), Score(ones, ones)
+    assert score == score
+    assert score != other
+    assert len({score, other}) == 2
+
+
+def test_what_play_refuses_it_refuses_before_the_first_page():
+    envs = make_shop(2)
+    arguments = [(None, envs, 5, 0), (never_end, None, 5, 0), (never_end, envs, 0, 0)]
+    for refused in [*arguments, (never_end, envs, 5, -1)]:
+        with pytest.raises((TypeError, ValueError)):
+            play(*refused)
 
 
 def test_a_played_page_tells_who_saw_what_and_what_came_of_it():

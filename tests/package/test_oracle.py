@@ -53,6 +53,22 @@ def test_the_plan_covers_every_hidden_state_of_every_page(solved):
     assert solve_oracle(page_limit=39)[1] < value
 
 
+def test_it_refuses_customers_whose_minds_it_cannot_read(solved):
+    envs, others = make_shop(100, seed=1), make_shop(100, seed=2)
+    policy = oracle_policy(envs, solved[0])
+    with pytest.raises(ValueError, match="observations: those of the Shop that oracle_policy"):
+        evaluate(policy, others, 100)
+    with pytest.raises(ValueError, match="observations"):
+        policy(np.zeros((50, 45)))
+    evaluate(policy, envs, 100)
+
+
+def test_a_plan_for_another_page_limit_is_refused(solved):
+    """A plan for 40 pages waits on page 20 for sales that a shop of 20 pages never makes."""
+    with pytest.raises(ValueError, match=r"items: 20 pages expected, got 40: solve_oracle\(page_l"):
+        oracle_policy(make_shop(10, page_limit=20), solved[0])
+
+
 def test_on_one_page_the_oracle_shows_what_sells_best_at_once():
     """By the funnel alone: margin times the chance of a purchase."""
     from dqnrec_lite.envs import shop

@@ -125,7 +125,7 @@ def test_a_short_sighted_shop_sells_bait_and_loses(shop):
 
 
 def test_rewards_follow_the_weights(shop):
-    views = PocketShop(RewardWeights(view=1.0, margin=0.0))
+    views = PocketShop(weights=RewardWeights(view=1.0, margin=0.0))
     opened = shop.mdp.joint.sum(axis=3)[..., VIEW:].sum(axis=-1)
     opened[GONE] = 0.0
     np.testing.assert_allclose(views.R, opened)
@@ -148,7 +148,7 @@ def greedy_by_table(shop: PocketShop, policy: np.ndarray):
 
 
 def test_the_single_shop_plays_the_same_sessions_as_one_lane_of_the_vector(shop):
-    single, vector = PocketShop(seed=4, page_limit=12), shop.vector(1, 4, page_limit=12)
+    single, vector = PocketShop(seed=4, page_limit=12), shop.vector(1, seed=4, page_limit=12)
     rng, ends = np.random.default_rng(0), 0
     observation, rows = single.reset(seed=4)[0], vector.reset(seed=4)[0]
     for _ in range(300):
@@ -175,9 +175,18 @@ def test_an_observation_is_interest_satisfaction_and_last_page_in_this_order(sho
 def test_the_vector_takes_its_seed_and_its_page_limit(shop):
     for seed in (0, 5):
         expected = shop.vector(50).reset(seed=seed)[0]
-        np.testing.assert_array_equal(shop.vector(50, seed).reset()[0], expected)
-        np.testing.assert_array_equal(pocket_vector_env(50, seed).reset()[0], expected)
-    assert not np.array_equal(shop.vector(50, 0).reset()[0], shop.vector(50, 5).reset()[0])
+        np.testing.assert_array_equal(shop.vector(50, seed=seed).reset()[0], expected)
+        np.testing.assert_array_equal(pocket_vector_env(50, seed=seed).reset()[0], expected)
+    zero, five = (shop.vector(50, seed=seed).reset()[0] for seed in (0, 5))
+    assert not np.array_equal(zero, five)
     assert (
         shop.vector(2, page_limit=7).page_limit == pocket_vector_env(page_limit=7).page_limit == 7
     )
+
+
+def test_the_vector_is_the_same_shop_its_seed_and_page_limit_too():
+    shop = PocketShop(seed=5, weights=RewardWeights(view=1.0), page_limit=10)
+    envs = shop.vector(50)
+    assert (envs.seed, envs.page_limit) == (5, 10)
+    np.testing.assert_array_equal(envs.mdp.R, shop.R)
+    np.testing.assert_array_equal(envs.reset()[0], shop.vector(50, seed=5).reset()[0])

@@ -125,10 +125,11 @@ def as_new(agent: DQN) -> DQN:
     return agent
 
 
-@pytest.mark.parametrize(("kind", "discount", "seed"), PROBLEMS)
-def test_the_trained_network_reaches_98_percent_of_the_optimum(kind, discount, seed):
+@pytest.mark.parametrize("discount", DISCOUNTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trained_network_reaches_98_percent_of_the_optimum(kind, discount):
     """0 % is the random policy, so that what comes by itself counts for nothing."""
-    problem = random_problem(kind, discount, seed)
+    problem = random_problem(kind, discount, seed=0)
     mdp, states = problem.mdp, len(problem.mdp.start)
     agent = as_new(compiled_agent(discount))
     agent.learn(TabularVectorEnv(mdp, 128, page_limit=problem.limit), 50_000)
@@ -137,5 +138,5 @@ def test_the_trained_network_reaches_98_percent_of_the_optimum(kind, discount, s
     zero, ours = (mdp.start @ solved(problem, policy) for policy in (anything, greedy))
     best = mdp.start @ best_by_policy_iteration(problem)
     share = (ours - zero) / (best - zero)
-    print(kind, discount, seed, states, problem.limit, f"{share:.4f}")
+    print(kind, discount, states, problem.limit, f"{share:.4f}")
     assert share >= 0.98

@@ -54,6 +54,21 @@ def all_policies(mdp: FiniteMDP) -> list[tuple[int, ...]]:
     return list(product(range(actions), repeat=states))
 
 
+@pytest.mark.parametrize("discount", [0.0, 0.9, 1.0])
+def test_a_tolerance_of_0_ends_at_a_fixed_point(discount):
+    for seed in range(6):
+        mdp = random_mdp(seed, states=8)
+        q = value_iteration(mdp, discount, tolerance=0.0)
+        np.testing.assert_allclose(q, value_iteration(mdp, discount), atol=1e-9)
+
+
+def test_tables_can_be_compared_and_hashed():
+    mdp = random_mdp(0)
+    assert mdp == mdp
+    assert mdp != random_mdp(0)
+    assert len({mdp, mdp}) == 1
+
+
 @pytest.mark.parametrize("discount", [0.0, 0.5, 0.95])
 def test_policy_value_agrees_with_repeated_expectation(discount):
     for seed in range(5):
