@@ -89,8 +89,8 @@ def _forget(chosen: list[Study], task: str) -> None:
 
 
 def _tell_furthest(study: Study, found: dict[Where, Difference]) -> None:
-    if found:
-        where = max(found, key=lambda where: found[where].size)
+    where = max(found, key=lambda where: found[where].size)
+    if found[where].size:
         print(f"Furthest apart: {told(study, where, found[where])}.")
 
 

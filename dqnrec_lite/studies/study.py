@@ -211,9 +211,9 @@ def _rounded(curve: LearningCurve) -> dict[str, list[float | None]]:
 
 def store(rows: Iterable[Row], path: Path) -> None:
     """Replace a file of rows at once, so that it is whole at every moment."""
-    temporary = path.with_suffix(".tmp")
+    text, temporary = "".join(map(_line, rows)), path.with_suffix(".tmp")
     with open(temporary, "w") as file:
-        file.writelines(map(_line, rows))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -243,9 +243,9 @@ def differences(study: Study, stored: list[Row], made: list[Row]) -> dict[Where,
 
     Where nothing is trained each figure of each seed must come out again (`EXACT`). What is
     learnt depends on the processor: its last digits send the training on another path, as another
-    seed would. So means are compared, over the seeds made anew, old against new, and allowed is
+    seed would. So means are compared, over the seeds made anew, old against new, and allowed is ::
 
-        tolerance * max(1, |mean|) + 4 s sqrt(2 (1/n - 1/N)).
+        tolerance * max(1, |mean|) + 4 s sqrt(2 (1/n - 1/N))
 
     The first term is the study's, and all that is allowed when every seed is made. The second is
     for chance: s is the figure's standard deviation over the N stored seeds, and the mean over n

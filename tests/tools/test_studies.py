@@ -28,6 +28,7 @@ from dqnrec_lite.studies.study import (
     make_rows,
     read_rows,
     settings_of,
+    store,
 )
 
 seed_everything(0)
@@ -276,7 +277,6 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_studies import fake, make_rows
-make_rows(fake(), fake().runs()[:0], Path(sys.argv[1]))
 slow = fake(pause=0.3)
 make_rows(slow, slow.runs(), Path(sys.argv[1]))
 """
@@ -318,6 +318,20 @@ def test_rows_of_other_settings_versions_or_studies_are_made_again(tmp_path):
     assert again.made == again.runs()
 
 
+def test_a_file_of_rows_is_replaced_at_once_or_not_at_all(tmp_path, monkeypatch):
+    stored, rows = tmp_path / "fake.jsonl", make_rows(fake(), fake().runs(), tmp_path / "partial")
+    store(rows[:3], stored)
+    assert read_rows(stored) == rows[:3]
+
+    def power_cut(file):
+        raise OSError("no more power")
+
+    monkeypatch.setattr(os, "fsync", power_cut)
+    with pytest.raises(OSError, match="no more power"):
+        store(rows, stored)
+    assert read_rows(stored) == rows[:3]
+
+
 @pytest.mark.parametrize("damage", ['{"study": "fake", "meth', "[1]", '{"study": "fake"}', "x"])
 def test_a_damaged_line_is_refused_by_its_number_and_can_be_deleted(tmp_path, damage):
     partial = tmp_path / "partial"
@@ -349,6 +363,7 @@ def small(tmp_path, monkeypatch):
 def test_make_replaces_the_files_of_the_chosen_studies_only(small, tmp_path, capsys):
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert sorted(before) == ["one.jsonl", "two.jsonl"]
+    assert studies.rows("one", "a")[0]["figures"]["return"] == 10
     small["one"].shift.update(a=0.5)
     assert command.main(["make", "one"]) == 0
     assert "one, a, seed 0, return: 10 before, 10.5 now" in capsys.readouterr().out
@@ -399,6 +414,15 @@ def test_verify_is_red_on_a_changed_figure_and_keeps_what_is_stored(small, tmp_p
     small["one"].shift.update(b=30.0)  # of two seeds
     assert command.main(["verify"]) == 1
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_verify_says_where_a_curve_is_not_equal_though_the_figures_are(small, tmp_path, capsys):
+    stored = tmp_path / "one.jsonl"
+    stored.write_text(stored.read_text().replace('"transitions": [1, 2]', '"transitions": [1, 3]'))
+    assert command.main(["verify"]) == 0
+    out = capsys.readouterr().out
+    assert "6 of 8 rows are equal in every digit, figures and curve" in out
+    assert "one, b, seed" in out
 
 
 def test_verify_is_red_where_the_stored_rows_are_not_of_todays_study(small, tmp_path, capsys):
