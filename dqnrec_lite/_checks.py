@@ -190,13 +190,17 @@ def check_mask(
     return allowed
 
 
-def check_spaces(observation_space: Any, action_space: Any, wrappers: str) -> tuple[int, range]:
+FLATTEN = "env = gymnasium.wrappers.FlattenObservation(env)"
+FLATTEN_VECTOR = "envs = gymnasium.wrappers.vector.FlattenObservation(envs)"
+
+
+def check_spaces(observation_space: Any, action_space: Any, cure: str) -> tuple[int, range]:
     """Observation size and the actions; the spaces must be a Box of rank 1 and Discrete.
 
     Args:
         observation_space: of one session.
         action_space: of one session.
-        wrappers: module with the `FlattenObservation` that cures other observations.
+        cure: code that flattens other observations.
 
     Raises:
         ValueError: they are something else; says how to mend it where that can be done.
@@ -206,8 +210,8 @@ def check_spaces(observation_space: Any, action_space: Any, wrappers: str) -> tu
         raise ValueError(f"observation_space: numbers expected, {observation_space} are images")
     if rank != 1 or not observation_space.shape[0]:
         raise ValueError(
-            f"observation_space: Box of rank 1 expected, got {observation_space}; to flatten it: "
-            f"env = {wrappers}.FlattenObservation(env)"
+            f"observation_space: Box of rank 1 expected, got {observation_space}; "
+            f"to flatten it: {cure}"
         )
     if not isinstance(action_space, gym.spaces.Discrete):
         raise ValueError(f"action_space: Discrete expected, got {action_space}")

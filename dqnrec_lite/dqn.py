@@ -19,6 +19,8 @@ from tqdm.auto import tqdm
 
 from dqnrec_lite import checkpoint
 from dqnrec_lite._checks import (
+    FLATTEN,
+    FLATTEN_VECTOR,
     check_array,
     check_kind,
     check_mask,
@@ -71,7 +73,9 @@ class DQN:
         self.config = config = config if config is not None else DQNConfig()
         check_kind("config", config, DQNConfig)
         spaces = observation_space, action_space
-        self.observation_size, self.actions = check_spaces(*spaces, "gymnasium.wrappers")
+        self.observation_size, self.actions = check_spaces(
+            *spaces, f"{FLATTEN}, or of a vector environment {FLATTEN_VECTOR}"
+        )
         self.observation_space, self.action_space = observation_space, action_space
         self.own_network = network is not None
         shape = self.observation_size, len(self.actions)
@@ -443,7 +447,7 @@ class DQN:
 
 def _three(build: Callable[[], keras.Model], size: int, actions: int) -> list[keras.Model]:
     """Three networks of the right shape and the same weights."""
-    if not callable(build):
+    if not callable(build) or isinstance(build, keras.Model):
         raise TypeError(f"network: a function expected, got {type(build).__name__}")
     networks = [build() for _ in range(3)]
     if len({id(network) for network in networks}) < 3:
