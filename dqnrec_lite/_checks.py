@@ -45,6 +45,21 @@ def check_sizes(name: str, sizes: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """True or False, and no 0 or 1."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={_shown(value)}: True or False expected")
+    return value
+
+
+def check_choice(name: str, value: Any, *choices: str) -> str:
+    """One of these words."""
+    if not isinstance(value, str) or value not in choices:
+        told = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name}={_shown(value)}: {told} expected")
+    return value
+
+
 def check_kind(name: str, value: Any, *kinds: type) -> None:
     """A TypeError unless value is an instance of one of the classes."""
     if not isinstance(value, kinds):
@@ -194,13 +209,15 @@ FLATTEN = "env = gymnasium.wrappers.FlattenObservation(env)"
 FLATTEN_VECTOR = "envs = gymnasium.wrappers.vector.FlattenObservation(envs)"
 
 
-def check_spaces(observation_space: Any, action_space: Any, cure: str) -> tuple[int, range]:
+def check_spaces(
+    observation_space: Any, action_space: Any, vector: bool | None = None
+) -> tuple[int, range]:
     """Observation size and the actions; the spaces must be a Box of rank 1 and Discrete.
 
     Args:
         observation_space: of one session.
         action_space: of one session.
-        cure: code that flattens other observations.
+        vector: are they those of a vector environment? None: not known.
 
     Raises:
         ValueError: they are something else; says how to mend it where that can be done.
@@ -209,9 +226,10 @@ def check_spaces(observation_space: Any, action_space: Any, cure: str) -> tuple[
     if rank in (2, 3) and observation_space.dtype == np.uint8:
         raise ValueError(f"observation_space: numbers expected, {observation_space} are images")
     if rank != 1 or not observation_space.shape[0]:
+        cures = [FLATTEN, FLATTEN_VECTOR] if vector is None else [(FLATTEN, FLATTEN_VECTOR)[vector]]
         raise ValueError(
             f"observation_space: Box of rank 1 expected, got {observation_space}; "
-            f"to flatten it: {cure}"
+            f"to flatten it: {', or of a vector environment '.join(cures)}"
         )
     if not isinstance(action_space, gym.spaces.Discrete):
         raise ValueError(f"action_space: Discrete expected, got {action_space}")

@@ -1,11 +1,14 @@
-"""A state and its arrays in one file, without pickle, that a kill at any moment leaves whole."""
+"""A state and its arrays in one file, without pickle; a kill at any moment leaves one whole."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -20,7 +23,8 @@ def write(
     """Write `directory`/agent.npz.
 
     The file is written under another name and then renamed; the file before it is kept as
-    agent.previous.npz. So at every moment one of the two is whole, whatever kills the process.
+    agent.previous.npz, unless it is torn. So from the first save on one of the two is whole at
+    every moment, whatever kills the process.
 
     Args:
         directory: a folder, made if it is not there.
@@ -34,7 +38,7 @@ def write(
         np.savez(file, state=np.array(json.dumps(state)), **arrays)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())  # a power cut after the renaming must find the contents too
-    if (folder / LAST).exists():
+    if is_zipfile(folder / LAST):  # else it is missing, or torn: the one before it is better
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(temporary, folder / LAST)
     if os.name == "posix":  # the new names too must outlive a power cut
@@ -61,19 +65,25 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ValueError: it is damaged, or `write` did not make it.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+    with reading(path), np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
         return dict(json.loads(str(arrays.pop("state")))), arrays
-    except MemoryError:
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong inside is the file's fault: it does not hold what it should.
+
+    Raises:
+        ValueError: names the file, and the save before it, if there is one.
+    """
+    try:
+        yield
+    except (MemoryError, PermissionError):
         raise
-    except Exception as error:  # zipfile, NumPy and JSON each have their own
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: Exception) -> ValueError:
-    """What to raise where a file does not hold what it should; names the previous one, if any."""
-    return ValueError(f"{path}: damaged, or not a saved agent ({error}){_advice(path)}")
+    except Exception as error:  # zipfile, NumPy, JSON and Gymnasium each have their own
+        told = f"{path}: damaged, or not a saved agent ({error}){_advice(path)}"
+        raise ValueError(told) from error
 
 
 def _advice(path: Path) -> str:

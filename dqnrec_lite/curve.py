@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from dqnrec_lite._checks import check_whole
 from dqnrec_lite.sessions import Step
 
 CURVE_POINTS = 50  # rows of a learning curve
@@ -47,6 +48,10 @@ class TrainingCall:
     num_envs: int
     done: int = 0  # transitions of this call
     curve: list[tuple[float, ...]] = field(default_factory=list)  # rows of its `LearningCurve`
+
+    def __post_init__(self) -> None:
+        self.total_steps = check_whole("total_steps", self.total_steps)
+        self.checkpoint_every = check_whole("checkpoint_every", self.checkpoint_every)
 
     @property
     def progress(self) -> float:
@@ -189,7 +194,7 @@ def warn_if_out_of_reach(found: Any, reward: np.ndarray, updates: int) -> None:
     Args:
         found: `Updates.loss` of stored transitions.
         reward: (batch,) their rewards.
-        updates: gradient steps of the call; fewer than 100 tell nothing.
+        updates: gradient steps made for them; fewer than 100 tell nothing.
     """
     error, q = np.asarray(found.td_error), np.asarray(found.q_value)
     gap = abs(error.mean())

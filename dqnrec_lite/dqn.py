@@ -19,8 +19,6 @@ from tqdm.auto import tqdm
 
 from dqnrec_lite import checkpoint
 from dqnrec_lite._checks import (
-    FLATTEN,
-    FLATTEN_VECTOR,
     check_array,
     check_kind,
     check_mask,
@@ -32,7 +30,7 @@ from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_if_
 from dqnrec_lite.networks import build_q_network, sync
 from dqnrec_lite.nstep import NStepWindow
 from dqnrec_lite.replay import Batch, ReplayBuffer, blank_transition
-from dqnrec_lite.sessions import Sessions
+from dqnrec_lite.sessions import Mask, Sessions
 from dqnrec_lite.updates import UPDATES_PER_CALL, Learnt, Updates, UpdateThread
 
 FORMAT = 3  # of what `DQN.save` writes
@@ -51,11 +49,15 @@ class DQN:
     Attributes:
         q_network: the online network, which learns.
         target_network: values the next states in the targets.
-        actor: chooses the actions; has the online network's weights from before the call of
-            updates that may be running, and outside `learn` those it has.
+        actor: chooses the actions. Inside `learn` it has the weights from before the call of
+            updates that may be running; after `learn`, `update` and `set_weights` the online ones.
         replay: what it remembers.
         updater: makes the gradient steps.
-        transitions, updates: seen, and gradient steps begun, over all training calls.
+        transitions: seen, over all training calls.
+        updates: gradient steps begun, over all training calls.
+        owed: gradient steps that stored transitions have earned, and that are not begun yet.
+        rng: draws what is explored and what is sampled.
+        own_network: was it made with `network`?
         unfinished: the training call that a loaded checkpoint holds; None: none.
 
     Raises:
@@ -72,21 +74,20 @@ class DQN:
     ) -> None:
         self.config = config = config if config is not None else DQNConfig()
         check_kind("config", config, DQNConfig)
-        spaces = observation_space, action_space
-        self.observation_size, self.actions = check_spaces(
-            *spaces, f"{FLATTEN}, or of a vector environment {FLATTEN_VECTOR}"
-        )
+        self.observation_size, self.actions = check_spaces(observation_space, action_space)
         self.observation_space, self.action_space = observation_space, action_space
         self.own_network = network is not None
         shape = self.observation_size, len(self.actions)
-        ours = partial(build_q_network, *shape, config.hidden_sizes, config.dueling, config.seed)
-        self.q_network, self.target_network, self.actor = _three(network or ours, *shape)
+        if network is None:
+            sizes, kind = config.hidden_sizes, config.dueling
+            network = partial(build_q_network, *shape, sizes, kind, config.seed)
+        self.q_network, self.target_network, self.actor = _three_networks(network, *shape)
         self.updater = Updates(
             self.q_network, self.target_network, self.observation_size, self.actions, config
         )
         self.replay = ReplayBuffer(config.buffer_size, blank_transition(self.observation_size))
         self.transitions = self.updates = 0
-        self.owed = 0.0  # gradient steps that stored transitions have earned
+        self.owed = 0.0
         self.rng = np.random.default_rng(config.seed)
         self.unfinished: TrainingCall | None = None
         self._learning = False  # does `learn` run?
@@ -104,9 +105,7 @@ class DQN:
         observations = check_array("observations", observations, ("batch", self.observation_size))
         return check_array("q_values", self._q(observations))
 
-    def predict(
-        self, observations: np.ndarray, action_mask: np.ndarray | None = None
-    ) -> np.ndarray:
+    def predict(self, observations: np.ndarray, action_mask: Mask = None) -> np.ndarray:
         """Greedy actions, (batch, observation_size) -> (batch,) int64.
 
         Args:
@@ -121,34 +120,30 @@ class DQN:
             q = np.where(check_mask("action_mask", action_mask, q.shape), q, -np.inf)
         return q.argmax(axis=1) + self.actions.start
 
-    def act(
-        self, observations: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None
-    ) -> np.ndarray:
+    def act(self, observations: np.ndarray, epsilon: float, action_mask: Mask = None) -> np.ndarray:
         """Epsilon-greedy actions, (n, observation_size) -> (n,) int64, among the allowed ones."""
         count = len(observations)
-        action = self.rng.integers(0, len(self.actions), count)
-        if action_mask is not None:  # each allowed one with the same chance
+        if action_mask is None:
+            action = self.rng.integers(0, len(self.actions), count)
+        else:  # the best of random scores: each allowed one with the same chance
             scores = self.rng.random(action_mask.shape)
             action = np.where(action_mask, scores, -1.0).argmax(axis=1)
         greedy = self.rng.random(count) >= epsilon
         if greedy.any():
             mask = None if action_mask is None else action_mask[greedy]
-            action[greedy] = self._allowed_q(observations[greedy], mask).argmax(axis=1)
+            action[greedy] = self._q(observations[greedy], mask).argmax(axis=1)
         return action + self.actions.start
 
-    def _q(self, observations: np.ndarray) -> np.ndarray:
-        """The actor's values, of a power of two of rows, those beyond the given ones thrown away.
+    def _q(self, observations: np.ndarray, mask: Mask = None) -> np.ndarray:
+        """The actor's values, -inf where the mask forbids.
 
-        TensorFlow (its oneDNN) keeps memory for each number of rows that it meets, for good; and an
-        agent that explores asks for another number at each step.
+        Rows are filled up to a power of two: TensorFlow (its oneDNN) keeps memory for each number
+        of rows that it meets, for good, and exploring asks for another number at each step.
         """
         rows = len(observations)
         padded = np.zeros((1 << (rows - 1).bit_length(), self.observation_size), np.float32)
         padded[:rows] = observations
-        return self._q_function(tf.constant(padded)).numpy()[:rows]
-
-    def _allowed_q(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        q = self._q(observations)
+        q = self._q_function(tf.constant(padded)).numpy()[:rows]
         return q if mask is None else np.where(mask, q, -np.inf)
 
     def learn(
@@ -172,8 +167,9 @@ class DQN:
         With `checkpoint_dir` the agent saves itself along the way, and the sessions are given up
         and started anew there too. A process killed in between is resumed by
         `DQN.load(checkpoint_dir).learn(...)` with the same arguments: it finishes the call, and
-        ends with the bits of a run that was never killed. (They are not those of a run without
-        checkpoints, whose sessions go on, and which acts by older weights at that moment.)
+        ends with the bits of a run that was never killed, if `reset(seed=...)` determines all that
+        the environment does. (A run without checkpoints has other bits: its sessions go on there.)
+        Once the call has come to its end, the same line begins another.
 
         Where the caller has set a default writer, each row of the learning curve goes to
         TensorBoard (needs the package `tensorboard`):
@@ -196,9 +192,19 @@ class DQN:
                 diverges.
             RuntimeError: called while it runs already.
         """
-        sessions, call = self._open(envs, total_steps, checkpoint_every, checkpoint_dir)
-        self.unfinished, self._learning, before = None, True, self.updates
-        curve = CurveWriter(self._allowed_q, call, self.config.discount, progress)
+        self._check_not_learning("learn")
+        self._check_replay()
+        sessions = self._checked_sessions(envs)
+        call = TrainingCall(total_steps, checkpoint_every, sessions.num_envs)
+        if self.unfinished is not None:
+            self.unfinished.check_finished_by(call, saves=checkpoint_dir is not None)
+            call = self.unfinished
+        if checkpoint_dir is not None:  # better now than after hours of training
+            os.makedirs(checkpoint_dir, exist_ok=True)
+        curve = CurveWriter(self._q, call, self.config.discount, progress)
+        before = self.updates
+        self.unfinished = None  # from here on `call` is what runs
+        self._learning = True
         try:
             with curve, UpdateThread(self.updater) as thread:
                 while call.done < total_steps:
@@ -225,7 +231,7 @@ class DQN:
         window = NStepWindow(self.config.n_step, self.config.discount)
         sessions.reset(seed=self._session_seed())
         curve.restart()
-        sync(self.actor, self.q_network)
+        sync(self.actor, self.q_network)  # somebody may have given the online network weights
         while call.done < until:
             epsilon = self.epsilon(call.progress)
             observation, mask = sessions.observations, sessions.action_mask
@@ -238,20 +244,19 @@ class DQN:
             if len(self.replay) >= self.config.learning_starts:
                 self.owed += new * self.config.updates_per_transition
             while self.owed >= UPDATES_PER_CALL:
-                batches, rate = self.sample(UPDATES_PER_CALL), self.learning_rate(call.progress)
-                before = self.updates
-                self.updates += UPDATES_PER_CALL  # counted first: the wait may be interrupted
+                batches = self.sample(UPDATES_PER_CALL)
+                rate, before = self.learning_rate(call.progress), self.updates
+                self.updates += UPDATES_PER_CALL  # now, for they are made even if the wait breaks
                 self.owed -= UPDATES_PER_CALL
                 self._act_by(thread.start(batches, before, rate), curve)
             if curve.due and call.done < until:
                 curve.row(self.transitions, epsilon, len(self.replay))
         self._act_by(thread.finish(), curve)
-        for weight in self.actor.weights:
-            self.updater.check_finite(weight.value, self.updates)
+        self.updater.check_not_diverged(self.actor.get_weights(), self.updates)
         curve.row(self.transitions, epsilon, len(self.replay))
-        still_open = window.flush(sessions)  # given up here: truncated, so these bootstrap
-        if still_open is not None:
-            self.replay.add(still_open)
+        pending = window.flush(sessions)  # given up here, which is truncation: these bootstrap
+        if pending is not None:
+            self.replay.add(pending)
 
     def update(self, count: int) -> float:
         """Learn from what is stored, without an environment: `count` gradient steps.
@@ -272,17 +277,20 @@ class DQN:
         """
         check_whole("count", count)
         self._check_not_learning("update")
-        stored = np.unique(self.replay.data.action[: len(self.replay)])
-        if unknown := set(stored.tolist()) - set(self.actions):
-            raise ValueError(f"replay: stored actions {sorted(unknown)} are not in {self.actions}")
-        sizes = [UPDATES_PER_CALL] * (count // UPDATES_PER_CALL)
-        sizes += [count % UPDATES_PER_CALL] * (count % UPDATES_PER_CALL > 0)
-        hidden, total = bool(os.environ.get("TQDM_DISABLE")), 0.0
-        for size in tqdm(sizes, unit=f"{UPDATES_PER_CALL} updates", disable=hidden, leave=False):
-            batches, rate = self.sample(size), self.config.learning_rate
-            total += size * float(self.updater.run(batches, self.updates, rate).td_error)
-            self.updates += size
-        sync(self.actor, self.q_network)
+        self._check_replay()
+        calls = range(0, count, UPDATES_PER_CALL)
+        hidden = bool(os.environ.get("TQDM_DISABLE"))
+        total = 0.0
+        try:
+            for done in tqdm(calls, unit="call", disable=hidden, leave=False):
+                size = min(UPDATES_PER_CALL, count - done)
+                batches, rate = self.sample(size), self.config.learning_rate
+                self.updates += size
+                learnt = self.updater.run(batches, self.updates - size, rate)
+                total += size * float(learnt.td_error)
+        finally:
+            sync(self.actor, self.q_network)
+        self.updater.check_not_diverged(self.actor.get_weights(), self.updates)
         return total / count
 
     def sample(self, count: int) -> Batch:
@@ -309,7 +317,7 @@ class DQN:
             curve.updates(float(learnt.td_error), float(learnt.q_value))
 
     def _session_seed(self) -> int:
-        """Made of the config's seed and the transitions so far."""
+        """Made of the config's seed and the transitions so far: 31 bits, positive."""
         seeds = np.random.SeedSequence([self.config.seed, self.transitions])
         return int(seeds.generate_state(1)[0] >> 1)
 
@@ -317,15 +325,16 @@ class DQN:
         if self._learning:
             raise RuntimeError(f"learn is running: an environment must not call {what}")
 
-    def _open(
-        self,
-        envs: gym.Env | gym.vector.VectorEnv,
-        total_steps: int,
-        checkpoint_every: int,
-        checkpoint_dir: Any,
-    ) -> tuple[Sessions, TrainingCall]:
-        """The environment as sessions, and a new call or the unfinished one, all checked."""
-        self._check_not_learning("learn")
+    def _check_replay(self) -> None:
+        """A ValueError if somebody has stored actions or masks that are not the agent's."""
+        stored, masks = np.unique(self.replay.data.action[: len(self.replay)]), self.replay.data[-1]
+        if unknown := sorted(set(stored.tolist()) - set(self.actions)):
+            raise ValueError(f"replay: stored actions {unknown} are not in {self.actions}")
+        if masks is not None and masks.shape[1] != len(self.actions):
+            raise ValueError(f"replay: masks of {masks.shape[1]} actions, not {len(self.actions)}")
+
+    def _checked_sessions(self, envs: gym.Env | gym.vector.VectorEnv) -> Sessions:
+        """The environment as sessions; it must be of the agent's kind, and fit its buffer."""
         sessions = Sessions(envs)
         if (sessions.observation_size, sessions.actions) != (self.observation_size, self.actions):
             theirs = sessions.env.single_observation_space, sessions.env.single_action_space
@@ -337,17 +346,7 @@ class DQN:
                 f"envs: {sessions.num_envs} sessions bring up to {most} transitions at once, and "
                 f"DQNConfig.buffer_size={self.replay.capacity}: fewer sessions or a larger buffer"
             )
-        call = TrainingCall(
-            check_whole("total_steps", total_steps),
-            check_whole("checkpoint_every", checkpoint_every),
-            sessions.num_envs,
-        )
-        if self.unfinished is not None:
-            self.unfinished.check_finished_by(call, saves=checkpoint_dir is not None)
-            call = self.unfinished
-        if checkpoint_dir is not None:  # better now than after hours of training
-            os.makedirs(checkpoint_dir, exist_ok=True)
-        return sessions, call
+        return sessions
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Give all networks these weights, as from `q_network.get_weights()`."""
@@ -413,19 +412,19 @@ class DQN:
         """
         path = checkpoint.path_of(directory, previous)
         state, arrays = checkpoint.read(path)
-        if bool(state.get("own_network")) != (network is not None):
-            needed = "none" if network is not None else "one, to be passed again as network=build"
-            raise ValueError(f"{path}: the agent was made with a network of its own: {needed}")
-        try:
+        with checkpoint.reading(path):
             if state["format"] != FORMAT:
                 raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+            config, own_network = DQNConfig(**state["config"]), bool(state["own_network"])
             box = gym.spaces.Box(arrays["low"], arrays["high"], dtype=arrays["low"].dtype)
             first, stop = state["actions"]
             actions = gym.spaces.Discrete(stop - first, start=first)
-            agent = cls(box, actions, DQNConfig(**state["config"]), network)
+        if own_network != (network is not None):
+            told = "pass network=build, as it was made with" if own_network else "pass no network="
+            raise ValueError(f"{path}: for this agent {told}")
+        agent = cls(box, actions, config, network)
+        with checkpoint.reading(path):
             agent._restore(state, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            raise checkpoint.damaged(path, error) from error
         return agent
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -445,7 +444,7 @@ class DQN:
             self.unfinished = TrainingCall(**state["unfinished"])
 
 
-def _three(build: Callable[[], keras.Model], size: int, actions: int) -> list[keras.Model]:
+def _three_networks(build: Callable[[], keras.Model], size: int, actions: int) -> list[keras.Model]:
     """Three networks of the right shape and the same weights."""
     if not callable(build) or isinstance(build, keras.Model):
         raise TypeError(f"network: a function expected, got {type(build).__name__}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from dqnrec_lite._checks import check_number, check_whole
 from dqnrec_lite.replay import Batch
-from dqnrec_lite.sessions import Sessions, Step
+from dqnrec_lite.sessions import Mask, Sessions, Step
 
 
 @dataclass
@@ -17,9 +17,10 @@ class _Start:
 
     observation: np.ndarray  # (n, observation_size)
     action: np.ndarray  # (n,)
-    open: np.ndarray  # (n,) bool: the transition that begins here is not complete yet
-    reward: np.ndarray  # (n,) discounted sum so far
-    steps: np.ndarray  # (n,) float64: rewards in it
+    pending: np.ndarray  # (n,) bool: the transition that begins here is not complete yet
+
+    def __post_init__(self) -> None:
+        self.reward, self.steps = np.zeros((2, len(self.action)))  # discounted sum; how many
 
 
 class NStepWindow:
@@ -50,48 +51,53 @@ class NStepWindow:
             action: (n,) integers.
             step: what came back.
         """
-        count = len(action)
         # Copies, for callers may write on theirs.
-        first, taken, opened = np.array(observation), np.array(action), np.array(step.valid)
-        self._starts.append(_Start(first, taken, opened, np.zeros(count), np.zeros(count)))
-        ended, parts = step.terminated | step.truncated, []
+        start = _Start(np.array(observation), np.array(action), np.array(step.valid))
+        self._starts.append(start)
+        ended = step.terminated | step.truncated
+        there = step.next_observation, step.terminated, step.next_action_mask
+        parts = []
         for start in self._starts:
             reward = self.discount**start.steps * step.reward
-            start.reward += np.where(start.open, reward, 0)
+            start.reward += np.where(start.pending, reward, 0)
             start.steps += 1
-            complete = start.open & (ended | (start.steps >= self.n_step))
-            parts.append(_transitions(start, complete, step))
-        self._starts = [start for start in self._starts if start.open.any()]
+            complete = start.pending & (ended | (start.steps >= self.n_step))
+            parts.append(_transitions(start, complete, *there))
+            start.pending &= ~complete
+        self._starts = [start for start in self._starts if start.pending.any()]
         return _joined(parts)
 
     def flush(self, sessions: Sessions) -> Batch | None:
-        """Sessions are given up: the transitions still open, as they stand, and none is left.
+        """The transitions still pending, as they stand, when the sessions are given up.
 
         Their session did not end, so they are not terminated, and bootstrap from the observations
-        that would be acted on next. None: nothing was open.
+        that would be acted on next. None: nothing was pending.
         """
-        never = np.zeros(sessions.num_envs, bool)
-        now = Step(never, sessions.observations, never, never, never, sessions.action_mask)
-        parts = [_transitions(start, start.open.copy(), now) for start in self._starts]
+        here = sessions.observations, np.zeros(sessions.num_envs, bool), sessions.action_mask
+        parts = [_transitions(start, start.pending, *here) for start in self._starts]
         self._starts = []
         return _joined(parts) if parts else None
 
 
-def _transitions(start: _Start, rows: np.ndarray, step: Step) -> Batch:
-    """Those of `rows`, (n,) bool, which end at `step`; they are open no longer."""
-    start.open &= ~rows
-    mask = step.next_action_mask
+def _transitions(
+    start: _Start,
+    rows: np.ndarray,
+    next_observation: np.ndarray,
+    terminated: np.ndarray,
+    mask: Mask,
+) -> Batch:
+    """The transitions from `start` to where n sessions are now, of those in `rows`, (n,) bool."""
     return Batch(
         start.observation[rows],
         start.action[rows],
         start.reward[rows],
-        step.next_observation[rows],
-        step.terminated[rows],
+        next_observation[rows],
+        terminated[rows],
         start.steps[rows],
         None if mask is None else mask[rows],
     )
 
 
 def _joined(parts: list[Batch]) -> Batch:
-    columns = zip(*parts, strict=True)
+    columns = zip(*parts, strict=True)  # the mask, which stands last, may be missing
     return Batch(*(np.concatenate(column) for column in columns if column[0] is not None))

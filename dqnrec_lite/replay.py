@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqnrec_lite._checks import check_array, check_flags, check_kind, check_whole
+from dqnrec_lite._checks import check_array, check_flags, check_kind, check_mask, check_whole
 
 
 class Batch(NamedTuple):
@@ -27,14 +27,15 @@ class Batch(NamedTuple):
     next_action_mask: np.ndarray | None = None  # (..., actions) bool; None: all are allowed
 
     def apply(self, function: Callable[[Any], Any]) -> Batch:
-        """The same function of each array; where there is no mask, none comes out."""
+        """The same function of each array; the mask, which stands last, may be missing."""
         return Batch(*(function(array) for array in self if array is not None))
 
 
 def blank_transition(observation_size: int) -> Batch:
     """One transition of zeros, of the shapes and types that a `DQN` stores."""
-    nothing, number = np.zeros(observation_size, np.float32), np.zeros((), np.float32)
-    return Batch(nothing, np.zeros((), np.int32), number, nothing, number, number)
+    observation, action = np.zeros(observation_size, np.float32), np.zeros((), np.int32)
+    number = np.zeros((), np.float32)
+    return Batch(observation, action, number, observation, number, number)
 
 
 class ReplayBuffer:
@@ -79,24 +80,30 @@ class ReplayBuffer:
         Raises:
             TypeError: no Batch.
             ValueError: arrays of unlike length or shape, NaN or infinite numbers, terminated
-                neither 0 nor 1, steps below 1, or more transitions than the buffer holds.
+                neither 0 nor 1, steps below 1, a mask that allows nothing where the session goes
+                on, or more transitions than the buffer holds.
         """
         check_kind("batch", batch, Batch)
+        *arrays, mask = batch
+        *columns, masks = self.data
         count = len(check_array("action", batch.action, kinds="iu"))
         if count > self.capacity:
             raise ValueError(f"batch of {count} transitions: the buffer holds {self.capacity}")
-        for name, array, kept in zip(Batch._fields, batch, self.data, strict=True):
-            if array is not None:
-                check_array(name, array, (count, *(kept.shape[1:] if kept is not None else ("n",))))
+        for name, array, column in zip(Batch._fields, arrays, columns, strict=False):
+            check_array(name, array, (count, *column.shape[1:]))
         check_flags("terminated", batch.terminated)
         if count and np.min(batch.steps) < 1:
             raise ValueError(f"steps: at least 1 expected, got {np.min(batch.steps)}")
-        if batch.next_action_mask is not None:
-            self.keep_masks(batch.next_action_mask.shape[1])
+        if mask is not None:
+            shape = count, ("actions" if masks is None else masks.shape[1])
+            goes_on = np.asarray(batch.terminated) == 0  # elsewhere nothing is asked of the mask
+            mask = check_mask("next_action_mask", mask, shape, goes_on)
+            self.keep_masks(mask.shape[1])
         where = (self.position + np.arange(count)) % self.capacity
-        for array, kept in zip(batch, self.data, strict=True):
-            if kept is not None:
-                kept[where] = True if array is None else array
+        for array, column in zip(arrays, columns, strict=True):
+            column[where] = array
+        if self.data.next_action_mask is not None:
+            self.data.next_action_mask[where] = True if mask is None else mask
         self.position = (self.position + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
 

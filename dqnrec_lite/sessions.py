@@ -15,14 +15,14 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from dqnrec_lite._checks import (
-    FLATTEN,
-    FLATTEN_VECTOR,
     check_actions,
     check_array,
     check_mask,
     check_spaces,
     check_whole,
 )
+
+Mask = np.ndarray | None  # (n, actions) bool: what is allowed; None: everything is
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
     terminated: np.ndarray  # (n,) bool
     truncated: np.ndarray  # (n,) bool
     valid: np.ndarray  # (n,) bool
-    next_action_mask: np.ndarray | None = None  # (n, actions) bool: allowed there; None: all are
+    next_action_mask: Mask = None  # (n, actions): of `next_observation`
     info: dict[str, Any] = {}  # the environment's, as it came
 
 
@@ -61,19 +61,18 @@ class Sessions:
     def __init__(self, env: gym.Env | VectorEnv) -> None:
         if not isinstance(env, (gym.Env, VectorEnv)):
             raise TypeError(f"env: gymnasium.Env or VectorEnv expected, got {type(env).__name__}")
-        if isinstance(env, gym.Env):
-            check_spaces(env.observation_space, env.action_space, FLATTEN)
-            only = env
+        if isinstance(env, gym.Env):  # checked first, for another wrapper is the cure
+            check_spaces(env.observation_space, env.action_space, vector=False)
+            only = env  # the function below must not see the vector that `env` becomes
             env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.DISABLED)
         spaces = env.single_observation_space, env.single_action_space
-        self.observation_size, self.actions = check_spaces(*spaces, FLATTEN_VECTOR)
+        self.observation_size, self.actions = check_spaces(*spaces, vector=True)
         self.env: VectorEnv = env
         inner = env.unwrapped
-        # Gymnasium's own vectors come first: below 1.4, all that are made of one environment class
-        # share their metadata, which then names the mode of the one made last.
-        said = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        mode = getattr(inner, "autoreset_mode", said)
-        self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+        # The vector's own mode counts, where it has one: below 1.4, all of Gymnasium's vectors of
+        # one environment class share their metadata, which names the mode of the one made last.
+        by_metadata = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.mode = AutoresetMode(getattr(inner, "autoreset_mode", by_metadata))
         next_step = self.mode == AutoresetMode.NEXT_STEP
         if next_step and isinstance(inner, AsyncVectorEnv) and not inner.shared_memory:
             raise ValueError(  # its workers take the step after a reset for another reset
@@ -82,7 +81,8 @@ class Sessions:
             )
         self.num_envs = env.num_envs
         self.observations = np.empty(0)
-        self.action_mask: np.ndarray | None = None
+        self.action_mask: Mask = None
+        self._masked = False  # does the environment give masks?
         self._restarting = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -91,10 +91,8 @@ class Sessions:
             seed = check_whole("seed", seed, 0)
         observations, info = self.env.reset(seed=seed)
         self.observations = np.array(self._checked("observation", observations))
-        self.action_mask = None
-        if "action_mask" in info:
-            self.action_mask = np.ones((self.num_envs, len(self.actions)), bool)
-            self.action_mask = self._allowed(info)
+        self._masked = "action_mask" in info
+        self.action_mask = self._mask_in(info, np.ones(self.num_envs, bool))
         self._restarting[:] = False
         return self.observations
 
@@ -104,61 +102,58 @@ class Sessions:
         Raises:
             ValueError: actions of wrong shape, dtype or range, or forbidden by the mask; or the
                 environment returns something else than n finite observations and rewards, bools
-                for the ends, and masks that allow something wherever a session goes on.
+                for the ends, and masks that allow something wherever a session has not terminated.
         """
         actions = check_actions("actions", actions, self.num_envs, self.actions, self.action_mask)
         observations, reward, terminated, truncated, info = self.env.step(actions)
-        check_array("reward", reward, (self.num_envs,))
-        self._checked("observation", observations)
-        check_array("terminated", terminated, (self.num_envs,), "b")
-        check_array("truncated", truncated, (self.num_envs,), "b")
-        ended = terminated | truncated
-        valid = ~self._restarting
-        following = next_observation = np.array(observations)
-        allowed = next_mask = self._allowed(info, terminated)
-        if self.mode == AutoresetMode.NEXT_STEP:
-            self._restarting = ended
-        elif self.mode == AutoresetMode.SAME_STEP and ended.any():
-            next_observation, allowed = following.copy(), self._allowed(info)
+        reward = np.array(check_array("reward", reward, (self.num_envs,)), np.float64)
+        successor = np.array(self._checked("observation", observations))
+        terminated = np.array(check_array("terminated", terminated, (self.num_envs,), "b"))
+        truncated = np.array(check_array("truncated", truncated, (self.num_envs,), "b"))
+        ended, valid = terminated | truncated, ~self._restarting
+        if self.mode == AutoresetMode.SAME_STEP and ended.any():
+            self.observations = successor.copy()
+            self.action_mask = self._mask_in(info, np.ones(self.num_envs, bool))
+            if "final_obs" not in info:
+                raise ValueError("info: final_obs expected where a session has ended")
             for i in np.flatnonzero(ended):
-                next_observation[i] = info["final_obs"][i]
-            self._checked("final observation", next_observation)
-            if allowed is not None:
-                final = self._allowed(info.get("final_info", {}), terminated, ended)
-                next_mask = np.where(ended[:, None], final, allowed)
-        elif ended.any():
-            fresh, fresh_info = self.env.reset(options={"reset_mask": ended})
-            following = np.array(self._checked("observation", fresh))
-            if allowed is not None:
-                allowed = np.where(ended[:, None], self._allowed(fresh_info, rows=ended), allowed)
-        self.observations, self.action_mask = following, allowed
-        ends = np.array(terminated), np.array(truncated)
-        return Step(np.array(reward), next_observation, *ends, valid, next_mask, info)
+                successor[i] = info["final_obs"][i]
+            self._checked("final observation", successor)
+            final = self._mask_in(info.get("final_info", {}), ended & ~terminated)
+            mask = _joined(ended, final, self.action_mask)
+        else:
+            mask = self._mask_in(info, ~terminated)
+            self.observations, self.action_mask = successor.copy(), mask
+            if self.mode == AutoresetMode.DISABLED and ended.any():
+                fresh, fresh_info = self.env.reset(options={"reset_mask": ended})
+                self.observations = np.array(self._checked("observation", fresh))
+                self.action_mask = _joined(ended, self._mask_in(fresh_info, ended), mask)
+            self._restarting = ended & (self.mode == AutoresetMode.NEXT_STEP)
+        return Step(reward, successor, terminated, truncated, valid, mask, info)
 
     def _checked(self, name: str, observations: Any) -> np.ndarray:
         return check_array(name, observations, (self.num_envs, self.observation_size))
 
-    def _allowed(
-        self,
-        info: dict[str, Any],
-        terminated: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
-    ) -> Any:
-        """The mask that `info` holds, (n, actions) bool, or None where there are none.
+    def _mask_in(self, info: dict[str, Any], asked: np.ndarray) -> Mask:
+        """What `info` says is allowed, (n, actions) bool; None where there are no masks.
 
-        All is allowed outside `rows` and where nothing follows.
+        It must speak of the sessions in `asked`, (n,) bool; in the others all is allowed.
         """
-        if self.action_mask is None:
+        if not self._masked:
             if "action_mask" in info:
                 raise ValueError("info of reset: action_mask expected there too, as after a step")
             return None
-        asked = np.ones(self.num_envs, bool) if rows is None else rows
-        if terminated is not None:
-            asked = asked & ~terminated
+        # By `_action_mask` Gymnasium's vectors say which sessions have given one.
         has = info.get("_action_mask", np.full(self.num_envs, "action_mask" in info))
         if (asked & ~has).any():
             session = int(np.argmax(asked & ~has))
             raise ValueError(f"info: no action_mask of session {session}, which has had one so far")
+        shape = self.num_envs, len(self.actions)
         if not asked.any():
-            return np.ones_like(self.action_mask)
-        return check_mask("action_mask", info["action_mask"], self.action_mask.shape, asked)
+            return np.ones(shape, bool)
+        return check_mask("action_mask", info["action_mask"], shape, asked)
+
+
+def _joined(ended: np.ndarray, theirs: Any, others: Any) -> Mask:
+    """Masks of the sessions that have ended, and of the others; None where there are none."""
+    return None if theirs is None else np.where(ended[:, None], theirs, others)

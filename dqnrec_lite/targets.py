@@ -1,6 +1,7 @@
 """TD targets: what Q(s, a) should be, as pure functions of NumPy arrays or TensorFlow tensors.
 
-What a reader checks with NumPy is what the compiled training step runs.
+What a reader checks with NumPy is what the compiled training step runs. TensorFlow is imported
+where a tensor comes, and not before: who needs NumPy only starts without it.
 """
 
 from __future__ import annotations

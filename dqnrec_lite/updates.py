@@ -1,13 +1,13 @@
 """Gradient steps: the loss of one batch, one step, many steps in one compiled call, and a thread.
 
-All of it knows networks and batches, and neither sessions nor time.
+All of it knows networks and batches, and nothing of sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -63,7 +63,7 @@ class Updates:
         self._compiled: dict[bool, Callable[..., Learnt]] = {}  # with masks, and without
 
     def loss(self, batch: Batch) -> Loss:
-        """Half the squared TD error (or Huber's) of the chosen actions, none through the target."""
+        """Half the squared TD error, or Huber's, on chosen actions; targets have no gradient."""
         mask, next_q = batch.next_action_mask, self.target_network(batch.next_observation)
         if self.config.double:
             next_value = double_dqn_value(self.q_network(batch.next_observation), next_q, mask)
@@ -74,11 +74,8 @@ class Updates:
         chosen = tf.one_hot(batch.action - self.actions.start, len(self.actions))
         q = tf.reduce_sum(self.q_network(batch.observation) * chosen, axis=-1)
         error = tf.stop_gradient(target) - q
-        if self.config.loss == "huber":
-            size = tf.abs(error)
-            each = tf.where(size <= 1.0, 0.5 * error**2, size - 0.5)
-        else:
-            each = 0.5 * error**2
+        squared, size = 0.5 * error**2, tf.abs(error)
+        each = squared if self.config.loss == "mse" else tf.where(size <= 1.0, squared, size - 0.5)
         return Loss(tf.reduce_mean(each), error, q)
 
     def step(self, batch: Batch) -> Loss:
@@ -89,8 +86,8 @@ class Updates:
         self.optimizer.apply(tape.gradient(found.loss, variables), variables)
         return found
 
-    def sync(self, update: tf.Tensor | int) -> None:
-        """Move the target network, if it is time, after gradient step number `update`."""
+    def sync_if_due(self, update: tf.Tensor | int) -> None:
+        """Move the target network, if its turn has come, after gradient step number `update`."""
         if self.config.target_tau is not None:
             sync(self.target_network, self.q_network, self.config.target_tau)
         else:
@@ -114,31 +111,33 @@ class Updates:
         masked = batches.next_action_mask is not None
         if masked not in self._compiled:
             self._compiled[masked] = self._compile(masked)
-        numbers = tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32)
-        learnt = self._compiled[masked](batches, *numbers)
-        self.check_finite(learnt.td_error, before + batches.action.shape[0])
+        scalars = tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32)
+        learnt = self._compiled[masked](batches, *scalars)
+        self.check_not_diverged([learnt.td_error], before + batches.action.shape[0])
         return learnt
 
-    def check_finite(self, values: tf.Tensor, updates: int) -> None:
-        """A ValueError if training has diverged."""
-        if not np.isfinite(values.numpy()).all():
+    def check_not_diverged(self, values: list[Any], updates: int) -> None:
+        """A ValueError if something in these arrays or tensors is not finite."""
+        if not all(np.isfinite(value).all() for value in values):
             raise ValueError(
                 f"training diverged: TD errors or weights are not finite after {updates} updates; "
                 f"try a learning_rate below {self.config.learning_rate}"
             )
 
     def _run(self, batches: Batch, before: tf.Tensor, learning_rate: tf.Tensor) -> Learnt:
-        self.optimizer.learning_rate = learning_rate
+        """`run` before it is compiled: `before` and `learning_rate` are tensors."""
+        self.optimizer.learning_rate = learning_rate  # a variable of Keras: assigned in each call
         count = tf.shape(batches.action)[0]
 
-        def one(i: tf.Tensor, td_error: tf.Tensor, q_value: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def one_step(i: tf.Tensor, td_error: tf.Tensor, q: tf.Tensor) -> tuple[tf.Tensor, ...]:
             found = self.step(batches.apply(lambda array: array[i]))
-            self.sync(before + tf.cast(i, tf.int64) + 1)
-            size, q = tf.reduce_mean(tf.abs(found.td_error)), tf.reduce_mean(found.q_value)
-            return i + 1, td_error + size, q_value + q
+            self.sync_if_due(before + tf.cast(i, tf.int64) + 1)
+            size, value = tf.reduce_mean(tf.abs(found.td_error)), tf.reduce_mean(found.q_value)
+            return i + 1, td_error + size, q + value
 
-        _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one, (0, 0.0, 0.0))
+        _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one_step, (0, 0.0, 0.0))
         number = tf.cast(count, tf.float32)
+        # Copies: the next call may be moving the network when these are taken over.
         weights = [tf.identity(weight.value) for weight in self.q_network.weights]
         return Learnt(td_error / number, q_value / number, weights)
 
@@ -161,8 +160,9 @@ class Updates:
 class UpdateThread:
     """Runs calls of updates one after the other on a thread of its own, beside whoever acts.
 
-    Which call has been taken over when is settled by the calls of `start` and `finish`, never by
-    the clock (actors beside a learner: Horgan et al., arXiv:1803.00933).
+    `start` of the third call returns what the second has learnt, however long ago that was ready.
+    So which weights act when depends on the number of calls and never on the clock. (Actors beside
+    a learner: Horgan et al., arXiv:1803.00933.)
     """
 
     def __init__(self, updates: Updates) -> None:
