@@ -190,17 +190,19 @@ def check_mask(
     return allowed
 
 
-FLATTEN = "env = gymnasium.wrappers.FlattenObservation(env)"
-FLATTEN_VECTOR = "envs = gymnasium.wrappers.vector.FlattenObservation(envs)"
+_FLATTEN = {
+    "env": "env = gymnasium.wrappers.FlattenObservation(env)",
+    "envs": "envs = gymnasium.wrappers.vector.FlattenObservation(envs)",
+}
 
 
-def check_spaces(observation_space: Any, action_space: Any, cure: str) -> tuple[int, range]:
+def check_spaces(observation_space: Any, action_space: Any, *origins: str) -> tuple[int, range]:
     """Observation size and the actions; the spaces must be a Box of rank 1 and Discrete.
 
     Args:
         observation_space: of one session.
         action_space: of one session.
-        cure: code that flattens other observations.
+        *origins: what they may come from: a single "env", a vector "envs".
 
     Raises:
         ValueError: they are something else; says how to mend it where that can be done.
@@ -209,6 +211,7 @@ def check_spaces(observation_space: Any, action_space: Any, cure: str) -> tuple[
     if rank in (2, 3) and observation_space.dtype == np.uint8:
         raise ValueError(f"observation_space: numbers expected, {observation_space} are images")
     if rank != 1 or not observation_space.shape[0]:
+        cure = ", or of a vector ".join(_FLATTEN[origin] for origin in origins)
         raise ValueError(
             f"observation_space: Box of rank 1 expected, got {observation_space}; "
             f"to flatten it: {cure}"

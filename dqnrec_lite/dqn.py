@@ -19,8 +19,6 @@ from tqdm.auto import tqdm
 
 from dqnrec_lite import checkpoint
 from dqnrec_lite._checks import (
-    FLATTEN,
-    FLATTEN_VECTOR,
     check_array,
     check_kind,
     check_mask,
@@ -73,9 +71,7 @@ class DQN:
         self.config = config = config if config is not None else DQNConfig()
         check_kind("config", config, DQNConfig)
         spaces = observation_space, action_space
-        self.observation_size, self.actions = check_spaces(
-            *spaces, f"{FLATTEN}, or of a vector environment {FLATTEN_VECTOR}"
-        )
+        self.observation_size, self.actions = check_spaces(*spaces, "env", "envs")
         self.observation_space, self.action_space = observation_space, action_space
         self.own_network = network is not None
         shape = self.observation_size, len(self.actions)

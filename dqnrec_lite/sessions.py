@@ -14,15 +14,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from dqnrec_lite._checks import (
-    FLATTEN,
-    FLATTEN_VECTOR,
-    check_actions,
-    check_array,
-    check_mask,
-    check_spaces,
-    check_whole,
-)
+from dqnrec_lite._checks import check_actions, check_array, check_mask, check_spaces, check_whole
 
 
 class Step(NamedTuple):
@@ -62,11 +54,11 @@ class Sessions:
         if not isinstance(env, (gym.Env, VectorEnv)):
             raise TypeError(f"env: gymnasium.Env or VectorEnv expected, got {type(env).__name__}")
         if isinstance(env, gym.Env):
-            check_spaces(env.observation_space, env.action_space, FLATTEN)
+            check_spaces(env.observation_space, env.action_space, "env")
             only = env
             env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.DISABLED)
         spaces = env.single_observation_space, env.single_action_space
-        self.observation_size, self.actions = check_spaces(*spaces, FLATTEN_VECTOR)
+        self.observation_size, self.actions = check_spaces(*spaces, "envs")
         self.env: VectorEnv = env
         inner = env.unwrapped
         # Gymnasium's own vectors come first: below 1.4, all that are made of one environment class
