@@ -205,19 +205,19 @@ def check_mask(
     return allowed
 
 
-FLATTEN = "env = gymnasium.wrappers.FlattenObservation(env)"
-FLATTEN_VECTOR = "envs = gymnasium.wrappers.vector.FlattenObservation(envs)"
+_FLATTEN = {
+    "env": "env = gymnasium.wrappers.FlattenObservation(env)",
+    "envs": "envs = gymnasium.wrappers.vector.FlattenObservation(envs)",
+}
 
 
-def check_spaces(
-    observation_space: Any, action_space: Any, vector: bool | None = None
-) -> tuple[int, range]:
+def check_spaces(observation_space: Any, action_space: Any, *origins: str) -> tuple[int, range]:
     """Observation size and the actions; the spaces must be a Box of rank 1 and Discrete.
 
     Args:
         observation_space: of one session.
         action_space: of one session.
-        vector: are they those of a vector environment? None: not known.
+        *origins: what they may come from: a single "env", a vector "envs".
 
     Raises:
         ValueError: they are something else; says how to mend it where that can be done.
@@ -226,10 +226,10 @@ def check_spaces(
     if rank in (2, 3) and observation_space.dtype == np.uint8:
         raise ValueError(f"observation_space: numbers expected, {observation_space} are images")
     if rank != 1 or not observation_space.shape[0]:
-        cures = [FLATTEN, FLATTEN_VECTOR] if vector is None else [(FLATTEN, FLATTEN_VECTOR)[vector]]
+        cure = ", or of a vector ".join(_FLATTEN[origin] for origin in origins)
         raise ValueError(
             f"observation_space: Box of rank 1 expected, got {observation_space}; "
-            f"to flatten it: {', or of a vector environment '.join(cures)}"
+            f"to flatten it: {cure}"
         )
     if not isinstance(action_space, gym.spaces.Discrete):
         raise ValueError(f"action_space: Discrete expected, got {action_space}")

@@ -74,7 +74,8 @@ class DQN:
     ) -> None:
         self.config = config = config if config is not None else DQNConfig()
         check_kind("config", config, DQNConfig)
-        self.observation_size, self.actions = check_spaces(observation_space, action_space)
+        spaces = observation_space, action_space
+        self.observation_size, self.actions = check_spaces(*spaces, "env", "envs")
         self.observation_space, self.action_space = observation_space, action_space
         self.own_network = network is not None
         shape = self.observation_size, len(self.actions)

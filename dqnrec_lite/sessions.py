@@ -14,13 +14,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from dqnrec_lite._checks import (
-    check_actions,
-    check_array,
-    check_mask,
-    check_spaces,
-    check_whole,
-)
+from dqnrec_lite._checks import check_actions, check_array, check_mask, check_spaces, check_whole
 
 Mask = np.ndarray | None  # (n, actions) bool: what is allowed; None: everything is
 
@@ -62,11 +56,11 @@ class Sessions:
         if not isinstance(env, (gym.Env, VectorEnv)):
             raise TypeError(f"env: gymnasium.Env or VectorEnv expected, got {type(env).__name__}")
         if isinstance(env, gym.Env):  # checked first, for another wrapper is the cure
-            check_spaces(env.observation_space, env.action_space, vector=False)
+            check_spaces(env.observation_space, env.action_space, "env")
             only = env  # the function below must not see the vector that `env` becomes
             env = SyncVectorEnv([lambda: only], autoreset_mode=AutoresetMode.DISABLED)
         spaces = env.single_observation_space, env.single_action_space
-        self.observation_size, self.actions = check_spaces(*spaces, vector=True)
+        self.observation_size, self.actions = check_spaces(*spaces, "envs")
         self.env: VectorEnv = env
         inner = env.unwrapped
         # The vector's own mode counts, where it has one: below 1.4, all of Gymnasium's vectors of
