@@ -56,13 +56,19 @@ def skip_what_says_nothing(
     return (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") or None
 
 
-def give_back_the_words_before_a_colon(
-    _app: Sphinx, what: str, _name: str, _thing: Any, _options: Any, lines: list[str]
-) -> None:
-    """Undo what Napoleon does to a field's docstring: it takes all up to a colon for a type."""
-    for line in [line for line in lines if what == "attribute" and line.startswith(":type: ")]:
-        lines.remove(line)
-        lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+def keep_what_fields_say(app: Sphinx) -> None:
+    """Keep Napoleon from fields' docstrings: it takes all up to a first colon for a type."""
+    kept: dict[str, list[str]] = {}
+
+    def before(_app: Sphinx, what: str, name: str, _thing: Any, _o: Any, lines: list[str]) -> None:
+        if what == "attribute":
+            kept[name] = list(lines)
+
+    def after(_app: Sphinx, _what: str, name: str, _thing: Any, _o: Any, lines: list[str]) -> None:
+        lines[:] = kept.pop(name, lines)
+
+    app.connect("autodoc-process-docstring", before, priority=400)
+    app.connect("autodoc-process-docstring", after, priority=600)
 
 
 def write_lone_notebooks(app: Sphinx) -> None:
@@ -244,7 +250,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", offer_lone_notebook)
     app.connect("env-before-read-docs", import_tensorflow_quietly)
     app.connect("autodoc-skip-member", skip_what_says_nothing)
-    app.connect("autodoc-process-docstring", give_back_the_words_before_a_colon, priority=600)
+    keep_what_fields_say(app)
     app.connect("html-page-context", write_lists_that_screen_readers_read)
     app.connect("env-updated", write_all_pages_if_terms_changed)
     app.connect("doctree-resolved", link_first_uses)
