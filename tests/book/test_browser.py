@@ -41,7 +41,7 @@ VIEWS = {
     "disk": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
 }
 SEARCHES = {
-    "discount": "book/glossary.html",
+    "discount": "book/api.html",
     "replay buffer": "notebooks/07_replay.html",
     "target network": "notebooks/08_target_network.html",
     "LinUCB": "notebooks/10_evaluation.html",
@@ -449,11 +449,11 @@ def results(page: Page) -> list[str]:
     return [link.get_attribute("href").split("#")[0].split("?")[0] for link in links]
 
 
-def test_each_search_finds_its_page_among_the_first_six(contexts, addresses):
+def test_each_search_finds_its_page_among_the_first_six_pages(contexts, addresses):
     lost = {}
     for words, wanted in SEARCHES.items():
         with opened(contexts["disk"], addresses["disk"], f"search.html?q={words}") as visit:
-            found = results(visit.page)[:6]
+            found = list(dict.fromkeys(results(visit.page)))[:6]
             if wanted not in found or visit.faults:
                 lost[words] = (wanted, found, visit.faults)
     assert lost == {}
