@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dqnrec_lite"
+ROWS = PACKAGE / "studies" / "rows"  # one file a study
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 NOTE = """\
@@ -33,10 +34,10 @@ FILES = {}
 """
 
 AFTER = """
-folder, differing = Path("dqnrec_lite"), []
-folder.mkdir(exist_ok=True)
+differing = []
 for name, text in FILES.items():
-    path, text = folder / name, text[1:]  # without the line break after the quotes
+    path, text = Path("dqnrec_lite", name), text[1:]  # without the line break after the quotes
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
@@ -47,21 +48,32 @@ if differing:
     print("Left as they were, though they differ from those in this cell:", *differing)"""
 
 
-def unpack_cell(with_data: bool) -> NotebookNode:
+def studies_in(code: str) -> list[Path]:
+    """The stored rows that a notebook may read: of the studies whose names its code quotes."""
+    if not re.search(r"\bstudies\b", code):
+        return []
+    return [
+        path for path in sorted(ROWS.glob("*.jsonl")) if re.search(f"[\"']{path.stem}[\"']", code)
+    ]
+
+
+def unpack_cell(code: str) -> NotebookNode:
     """The cell that holds the package and writes it beside the notebook.
 
     Args:
-        with_data: hold the long studies' stored rows too, which are larger than all modules.
+        code: the notebook's. Of the long studies' rows, which are larger than all modules, the cell
+            holds those that this code may read.
 
     Raises:
         ValueError: a file cannot stand between the quotes as it is.
     """
     parts = [BEFORE]
-    for path in [*sorted(PACKAGE.glob("*.py")), *sorted(PACKAGE.glob("*.jsonl")) * with_data]:
+    for path in [*sorted(PACKAGE.rglob("*.py")), *studies_in(code)]:
+        name = path.relative_to(PACKAGE).as_posix()
         text = path.read_bytes().decode("utf-8")
         if "'''" in text or "\r" in text or not text.endswith("\n"):
-            raise ValueError(f"{path.name}: lines that end in \\n, and no ''', expected")
-        parts.append(f"FILES[\"{path.name}\"] = r'''\n{text}'''\n")
+            raise ValueError(f"{name}: lines that end in \\n, and no ''', expected")
+        parts.append(f"FILES[\"{name}\"] = r'''\n{text}'''\n")
     folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
     return new_code_cell("\n".join([*parts, AFTER]), metadata=folded, id="package")
 
@@ -79,11 +91,10 @@ def plain(text: str) -> str:
 def stand_alone(notebook: NotebookNode) -> NotebookNode:
     """The notebook with the package inside: after its title stand a note and the unpacking cell."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    reads_data = re.search(r"\bexperiments\b", code) is not None  # the module that holds them
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source)
-    notebook.cells[1:1] = [new_markdown_cell(NOTE, id="note"), unpack_cell(reads_data)]
+    notebook.cells[1:1] = [new_markdown_cell(NOTE, id="note"), unpack_cell(code)]
     return notebook
 
 

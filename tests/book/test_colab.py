@@ -17,12 +17,11 @@ import yaml
 from jupyter_book.config import get_final_config
 from sphinx_book import offer_lone_notebook
 
-RUN = ("02_shop_as_mdp", "01_the_example", "08_target_network")  # the quickest
+RUN = ("02_shop_as_mdp", "08_target_network", "10b_elsewhere")  # quick; the last reads studies
 SHIPPED = {  # by Colab; cycler comes with Matplotlib, Keras and TensorBoard with TensorFlow
     "cycler", "gymnasium", "keras", "matplotlib", "numpy", "scipy", "tensorboard", "tensorflow",
     "tqdm",
 }  # fmt: skip
-each_notebook = pytest.mark.parametrize("path", colab.NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def bare(tmp_path_factory):
     def run(code: str, where: Path, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [python, "-", *arguments], input=code,
-            cwd=where, env=environment, capture_output=True, text=True, timeout=600,
+            cwd=where, env=environment, capture_output=True, text=True, timeout=3600,
         )  # fmt: skip
 
     return run
@@ -73,80 +72,104 @@ def test_a_lone_chapter_runs_and_prints_what_the_book_shows(bare, copies, tmp_pa
     lone = tmp_path / "lone.ipynb"
     lone.write_bytes(copies[name].read_bytes())
     run = "from nbclient.cli import main; main()"
-    result = bare(run, tmp_path, "--inplace", "--timeout=300", lone.name)
+    result = bare(run, tmp_path, "--inplace", "--timeout=1200", lone.name)
     assert result.returncode == 0, result.stderr[-3000:]
     cells, stored = code_cells(lone), code_cells(copies[name])
-    package = sorted(tmp_path.glob("dqnrec_lite/*.py"))
-    assert printed(cells[0]) == f"dqnrec_lite: {len(package)} files are beside this notebook\n"
+    files = len(written_in(tmp_path))
+    assert printed(cells[0]) == f"dqnrec_lite: {files} files are beside this notebook\n"
     for cell, shown in zip(cells[1:], stored[1:], strict=True):
         if "NBVAL_IGNORE_OUTPUT" not in cell.source:
             assert printed(cell) == printed(shown), cell.id
 
 
-@each_notebook
-def test_the_copy_writes_the_package_as_it_is_and_stands_before_the_set_up_cell(
-    bare, copies, tmp_path, path
+def written_in(folder: Path) -> dict[str, bytes]:
+    """The files below `dqnrec_lite` where a copy wrote its package, compiled ones left out."""
+    package = folder / "dqnrec_lite"
+    files = (path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(package).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_copy_writes_the_package_as_it_is_and_only_the_rows_of_studies_that_it_names(
+    bare, copies, tmp_path
 ):
-    unpack, set_up = code_cells(copies[path.stem])[:2]
-    result = bare(unpack.source, tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "differ" not in result.stdout
-    modules = {file.name for file in colab.PACKAGE.glob("*.py")}
-    written = {file.name: file.read_bytes() for file in tmp_path.glob("dqnrec_lite/*")}
-    assert written == {name: (colab.PACKAGE / name).read_bytes() for name in written}
-    assert modules <= set(written)
-    assert set_up.source == code_cells(path)[0].source
+    modules = {path.relative_to(colab.PACKAGE).as_posix() for path in colab.PACKAGE.rglob("*.py")}
+    assert {"__init__.py", "envs/__init__.py", "studies/__init__.py"} <= modules
+    carried = {}
+    for path in colab.NOTEBOOKS:
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        unpack, set_up = code_cells(copies[path.stem])[:2]
+        result = bare(unpack.source, folder)
+        assert result.returncode == 0, result.stderr
+        assert "differ" not in result.stdout
+        written = written_in(folder)
+        assert written == {name: (colab.PACKAGE / name).read_bytes() for name in written}
+        assert modules <= set(written), path.stem
+        assert set_up.source == code_cells(path)[0].source
+        carried[path.stem] = {Path(name).stem for name in set(written) - modules}
+    assert carried["02_shop_as_mdp"] == set()
+    assert carried["06_q_network"] == {"loss"}
+    assert carried["09_training"] >= {"shop", "epsilon", "pocket"}
+    assert "shop" not in carried["08_target_network"]
 
 
-@each_notebook
-def test_the_stored_rows_travel_with_the_chapters_that_read_them(copies, path):
-    reads = any(
-        re.search(r"experiment_rows|experiments\.", cell.source) for cell in code_cells(path)
-    )
-    unpack = code_cells(copies[path.stem])[0].source
-    assert reads == ("\nFILES[\"experiments.jsonl\"] = r'''\n" in unpack)
+def test_the_studies_of_a_notebook_are_those_whose_names_it_quotes():
+    def names(code: str) -> list[str]:
+        return [path.stem for path in colab.studies_in(code)]
+
+    assert names('studies.rows("shop", "DQN")') == ["shop"]
+    assert names("for name in ('loss', 'acrobot'):\n    studies.rows(name)") == ["acrobot", "loss"]
+    assert names('DQNConfig(loss="huber")["loss"]') == []
+
+
+def test_a_copy_that_lacks_its_rows_says_which(bare, tmp_path):
+    unpack = colab.unpack_cell('studies.rows("loss")')
+    code = f'{unpack.source}\nfrom dqnrec_lite import studies\nstudies.rows("shop")'
+    result = bare(code, tmp_path)
+    assert result.returncode == 1
+    assert "ValueError: no stored rows of study='shop'; there are loss" in result.stderr
 
 
 def test_a_file_that_is_there_already_is_left_and_named(bare, copies, tmp_path):
     unpack = code_cells(copies["00_quickstart"])[0].source
-    (tmp_path / "dqnrec_lite").mkdir()
-    own = tmp_path / "dqnrec_lite" / "agent.py"
+    own = tmp_path / "dqnrec_lite" / "envs" / "shop.py"
+    own.parent.mkdir(parents=True)
     own.write_text("mine = 1\n")
     result = bare(unpack, tmp_path)
-    assert result.stdout.endswith("differ from those in this cell: agent.py\n")
+    assert result.stdout.endswith("differ from those in this cell: envs/shop.py\n")
     assert own.read_text() == "mine = 1\n"
-    assert (tmp_path / "dqnrec_lite" / "shop.py").is_file()
+    assert (tmp_path / "dqnrec_lite" / "replay.py").is_file()
 
 
-@each_notebook
-def test_a_copy_reads_well_without_the_book(copies, path):
-    for cell in nbformat.read(copies[path.stem], as_version=4).cells:
-        if cell.cell_type == "markdown":
-            assert not re.search(r"\{[\w:]+\}`|^\([\w-]+\)=", cell.source, re.M), cell.id
-            links = re.findall(r"\]\(([^)]*)\)", cell.source)
-            assert [link for link in links if link.endswith(".ipynb")] == [], cell.id
+def test_a_copy_reads_well_without_the_book(copies):
+    odd = []
+    for path in copies.values():
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                odd += re.findall(r"\{[\w:]+\}`|^\([\w-]+\)=", cell.source, re.M)
+                odd += [
+                    a for a in re.findall(r"\]\(([^)]*)\)", cell.source) if a.endswith(".ipynb")
+                ]
+    assert odd == []
 
 
-@pytest.mark.parametrize(
-    ("text", "plainly"),
-    [
-        ("(ch01-a)=\n## Title", "## Title"),
-        ("{doc}`the notation </book/notation>`", "the notation"),
-        ("a {term}`replay buffer`, {ref}`E21 <errata-e21>`", "a replay buffer, E21"),
-        ("{eq}`ch02-markov` {cite}`ross1983,bellman1957`", "(ch02-markov) [ross1983,bellman1957]"),
-        ("[Chapter 2](02_shop.ipynb) [so](https://a.org)", "Chapter 2 [so](https://a.org)"),
-    ],
-)  # fmt: skip
-def test_roles_and_links_to_other_chapters_become_plain_text(text, plainly):
-    assert colab.plain(text) == plainly
+def test_roles_and_links_to_other_chapters_become_plain_text():
+    for text, plainly in {
+        "(ch01-a)=\n## Title": "## Title",
+        "{doc}`the notation </book/notation>`": "the notation",
+        "a {term}`replay buffer`, {ref}`E21 <errata-e21>`": "a replay buffer, E21",
+        "{eq}`ch02-markov` {cite}`ross1983,bellman1957`": "(ch02-markov) [ross1983,bellman1957]",
+        "[Chapter 2](02_shop.ipynb) [so](https://a.org)": "Chapter 2 [so](https://a.org)",
+    }.items():
+        assert colab.plain(text) == plainly
 
 
-@pytest.mark.parametrize("text", ["quotes = '''\n'''\n", "no line break", "carriage\r\nreturn\n"])
-def test_a_file_that_cannot_stand_between_the_quotes_is_refused(monkeypatch, tmp_path, text):
-    (tmp_path / "module.py").write_bytes(text.encode())
+def test_a_file_that_cannot_stand_between_the_quotes_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(colab, "PACKAGE", tmp_path)
-    with pytest.raises(ValueError, match=r"module\.py: lines that end"):
-        colab.unpack_cell(with_data=False)
+    for text in ("quotes = '''\n'''\n", "no line break", "carriage\r\nreturn\n"):
+        (tmp_path / "module.py").write_bytes(text.encode())
+        with pytest.raises(ValueError, match=r"module\.py: lines that end"):
+            colab.unpack_cell("")
 
 
 def imported(source: str) -> set[str]:
@@ -158,7 +181,7 @@ def imported(source: str) -> set[str]:
 
 
 def test_chapters_and_package_import_nothing_that_colab_does_not_ship():
-    sources = [file.read_text(encoding="utf-8") for file in colab.PACKAGE.glob("*.py")]
+    sources = [file.read_text(encoding="utf-8") for file in colab.PACKAGE.rglob("*.py")]
     sources += [cell.source for path in colab.NOTEBOOKS for cell in code_cells(path)]
     found = set().union(*map(imported, sources)) - sys.stdlib_module_names - {"dqnrec_lite"}
     assert found <= SHIPPED
@@ -186,19 +209,19 @@ def chapter_page(repository: str, page: str = "notebooks/02_shop") -> str:
 ADDRESS = "https://github.com/owner/book"
 
 
-@pytest.mark.parametrize("repository", [ADDRESS, ADDRESS + "/", ADDRESS + ".git"])
-def test_with_an_address_on_github_a_chapter_offers_colab_its_copy(repository):
-    body = chapter_page(repository)
-    assert body.startswith('<h1>The shop</h1>\n<p class="lone-notebook">')
-    assert re.findall('href="([^"]*)"', body) == [
-        "../colab/02_shop.ipynb",
-        "https://colab.research.google.com/github/owner/book/blob/gh-pages/colab/02_shop.ipynb",
-    ]
+def test_with_an_address_on_github_a_chapter_offers_colab_its_copy():
+    for repository in (ADDRESS, ADDRESS + "/", ADDRESS + ".git"):
+        body = chapter_page(repository)
+        assert body.startswith('<h1>The shop</h1>\n<p class="lone-notebook">')
+        assert re.findall('href="([^"]*)"', body) == [
+            "../colab/02_shop.ipynb",
+            "https://colab.research.google.com/github/owner/book/blob/gh-pages/colab/02_shop.ipynb",
+        ]
 
 
-@pytest.mark.parametrize("repository", ["", "https://example.org/owner/book", "owner/book"])
-def test_without_an_address_that_colab_can_open_there_is_the_download_alone(repository):
-    assert re.findall('href="([^"]*)"', chapter_page(repository)) == ["../colab/02_shop.ipynb"]
+def test_without_an_address_that_colab_can_open_there_is_the_download_alone():
+    for repository in ("", "https://example.org/owner/book", "owner/book"):
+        assert re.findall('href="([^"]*)"', chapter_page(repository)) == ["../colab/02_shop.ipynb"]
 
 
 def test_a_page_that_is_no_chapter_offers_nothing():
