@@ -269,7 +269,7 @@ class DQN:
             count: gradient steps.
 
         Returns:
-            Mean |target - q(s, a)| over all of them.
+            Mean absolute TD error over all of them.
 
         Raises:
             ValueError: nothing is stored, a stored action is none of the agent's, count is no whole
