@@ -65,13 +65,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ValueError: it is damaged, or `write` did not make it.
     """
-    with reading(path), np.load(path, allow_pickle=False) as file:
+    with blaming(path), np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
         return dict(json.loads(str(arrays.pop("state")))), arrays
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def blaming(path: Path) -> Iterator[None]:
     """What goes wrong inside is the file's fault: it does not hold what it should.
 
     Raises:

@@ -413,7 +413,7 @@ class DQN:
         """
         path = checkpoint.path_of(directory, previous)
         state, arrays = checkpoint.read(path)
-        with checkpoint.reading(path):
+        with checkpoint.blaming(path):
             if state["format"] != FORMAT:
                 raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
             config, own_network = DQNConfig(**state["config"]), bool(state["own_network"])
@@ -424,7 +424,7 @@ class DQN:
             told = "pass network=build, as it was made with" if own_network else "pass no network="
             raise ValueError(f"{path}: for this agent {told}")
         agent = cls(box, actions, config, network)
-        with checkpoint.reading(path):
+        with checkpoint.blaming(path):
             agent._restore(state, arrays)
         return agent
 
