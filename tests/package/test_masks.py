@@ -161,7 +161,7 @@ def test_stored_without_masks_and_then_with_what_came_first_allows_all():
     agent = gated_agent()
     filled(agent, 20)
     assert agent.replay.data.next_action_mask is None
-    some = agent.replay.sample(5, np.random.default_rng(0))
+    some = agent.replay.sample(5, np.random.default_rng(0))._replace(terminated=np.zeros(5))
     agent.replay.add(some._replace(next_action_mask=np.eye(5, ACTIONS, dtype=bool)))
     agent.replay.add(some)
     masks = agent.replay.data.next_action_mask

@@ -122,7 +122,7 @@ BAD = {
     "next_observation": [np.zeros((1, 3)), np.full((2, 3), -np.inf)],
     "terminated": [np.zeros((2, 1)), np.array([np.nan, 0.0]), np.array([0.5, 0.0])],
     "steps": [np.zeros(5), np.array([1.0, 0.0])],
-    "next_action_mask": [np.ones(2, bool), np.ones((3, 2), bool)],
+    "next_action_mask": [np.ones(2, bool), np.ones((3, 2), bool), np.zeros((2, 2)), np.eye(2) / 2],
 }
 
 
@@ -166,7 +166,7 @@ def test_impossible_sizes_are_refused(capacity):
 
 
 def test_what_does_not_fit_into_memory_is_refused_with_its_size():
-    with pytest.raises(ValueError, match=r"of 40 bytes each, 1\.8e\+08 GB, do not fit"):
+    with pytest.raises(MemoryError, match=r"of 40 bytes each, 1\.8e\+08 GB, do not fit"):
         buffer_of(9 * 10**15 // 2, 3)
 
 
