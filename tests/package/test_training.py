@@ -297,15 +297,15 @@ def test_the_curve_goes_to_tensorboard_if_a_writer_is_open(tmp_path):
         np.testing.assert_allclose(read, expected, rtol=1e-6)
 
 
-def best(observations, mask):
-    """Stands in for the network: the value of an observation is the number that it shows."""
-    return observations[:, 0] if mask is None else np.where(mask, observations, -np.inf).max(1)
+def shown(observations, mask):
+    """Stands in for the network: the values of an observation are the numbers that it shows."""
+    return observations if mask is None else np.where(mask, observations, -np.inf)
 
 
 def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     """Three lanes by hand; one is between two sessions (`valid` False) in the second step."""
     call = TrainingCall(4, 100, 3)
-    writer = CurveWriter(best, call, 0.5, progress=False)
+    writer = CurveWriter(shown, call, 0.5, progress=False)
     no = np.zeros(3, bool)
     observations = np.arange(12.0).reshape(4, 3, 1)
     rewards = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]])
@@ -335,7 +335,7 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
 def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_callers():
     """One session a step. Two stretches of two steps; the second learns and earns otherwise."""
     call = TrainingCall(100, 100, 1)
-    writer = CurveWriter(best, call, 0.5, progress=False)
+    writer = CurveWriter(shown, call, 0.5, progress=False)
     observation, yes, no = np.zeros((1, 1)), np.ones(1, bool), np.zeros(1, bool)
     for stretch, (paid, error, value) in enumerate([(1.0, 0.25, 4.0), (3.0, 0.5, -2.0)]):
         for step in range(2):
@@ -351,7 +351,7 @@ def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_c
     assert rows.td_error.tolist() == [0.25, 0.5]
     assert rows.q_value.tolist() == [4.0, -2.0]
     assert rows.start_value.tolist() == [0.0, 2.0]
-    writer = CurveWriter(best, TrainingCall(100, 100, 2), 0.5, progress=False)
+    writer = CurveWriter(shown, TrainingCall(100, 100, 2), 0.5, progress=False)
     given = np.zeros((2, 1))
     step = Step(np.ones(2), given, np.array([True, False]), no.repeat(2), yes.repeat(2))
     writer.watch(given, None, step)
@@ -362,7 +362,7 @@ def test_a_row_of_the_curve_tells_of_its_own_stretch_and_keeps_no_array_of_the_c
 
 def test_the_curve_promises_only_what_is_allowed_at_the_door():
     """Session 1's first mask forbids the larger value; lane 0 starts a session with another."""
-    writer = CurveWriter(best, TrainingCall(2, 100, 2), 1.0, progress=False)
+    writer = CurveWriter(shown, TrainingCall(2, 100, 2), 1.0, progress=False)
     observation, yes, no = np.array([[1.0, 8.0], [2.0, 9.0]]), np.ones(2, bool), np.zeros(2, bool)
     first = Step(np.ones(2), observation, np.array([True, False]), no, yes)
     masks = np.array([[True, False], [False, True]])
