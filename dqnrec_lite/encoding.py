@@ -32,8 +32,8 @@ DECAY = 0.85  # what is left of a count after one page, where nothing else is sa
 class VectorParts(NamedTuple):
     """What the encoder's vectors hold, by name and in order: n of them, C categories, K kinds.
 
-    A page of age k counts `decay**k` in the first two; the page by which the customer came in counts
-    as a view of its category.
+    A page of age k counts `decay**k` in the first two; the page by which the customer came in
+    counts as a view of its category.
     """
 
     by_category: np.ndarray  # (n, C, 4) decayed counts of events
