@@ -412,4 +412,4 @@ def test_values_are_those_of_what_can_be_had_exactly(double):
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     agent.learn(envs, 40_000)
     error = np.abs(agent.q_values(np.eye(envs.ROOMS)) - exact).max()
-    assert error < 0.05 * np.ptp(exact), f"{error} from {exact}"
+    assert error < 0.1 * np.ptp(exact), f"{error} from {exact}"
