@@ -15,12 +15,14 @@ MAKE = [os.environ.get("MAKE", "make"), "--no-print-directory"]
 PYTEST = [sys.executable, "-m", "pytest"]
 TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
+TIMED = ["notebooks/00_quickstart.ipynb", "notebooks/14_faster.ipynb"]  # they measure time
 PARTS = {
     "format, lint, types": [*MAKE, "check"],
     "book": [*MAKE, "html", "FRESH=--all"],
     "tests": [*PYTEST, *TWO_WORKERS, "-m", "not alone", "tests"],
     "tests, alone": [*PYTEST, "-m", "alone", "tests"],
-    "notebooks": [*PYTEST, *TWO_WORKERS, *NBVAL, "notebooks"],
+    "notebooks": [*PYTEST, *TWO_WORKERS, *NBVAL, "notebooks", *(f"--ignore={n}" for n in TIMED)],
+    "notebooks, alone": [*PYTEST, *NBVAL, *TIMED],
 }
 FIRST = ("format, lint, types", "book")  # without these the tests tell nothing
 

@@ -82,7 +82,7 @@ def red(folder: Path, tests: str) -> str:
     said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     if code == 0:
         return ""
-    if failed := re.search(r"^(?:FAILED|ERROR) (tests\S+)", said, re.MULTILINE):
+    if failed := re.search(r"^(?:FAILED|ERROR) (tests[^\s[]+)", said, re.MULTILINE):
         return failed[1]
     if code is None or code < 0:
         return "came to no end" if code is None else "crashed"
