@@ -312,8 +312,8 @@ def test_the_curves_promise_and_return_are_of_the_sessions_that_ended():
     ended = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], bool)
     valid = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
     for i in range(4):
-        step = Step(rewards[i], observations[i], ended[i], no, valid[i])
-        writer.watch(observations[i], None, step)
+        ends = (ended[i], no) if i % 2 else (no, ended[i])  # cut off as well as ended
+        writer.watch(observations[i], None, Step(rewards[i], observations[i], *ends, valid[i]))
         call.done += 1
     writer.row(4, 0.1, 4)
     row = writer.finish()
