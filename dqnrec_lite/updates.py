@@ -162,7 +162,7 @@ class UpdateThread:
 
     `start` of the third call returns what the second has learnt, however long ago that was ready.
     So which weights act when depends on the number of calls and never on the clock. (Actors beside
-    a learner: Horgan et al., arXiv:1803.00933.)
+    a learner: Horgan et al., arXiv:1803.00933).
     """
 
     def __init__(self, updates: Updates) -> None:
