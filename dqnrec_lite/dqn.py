@@ -228,11 +228,11 @@ class DQN:
         thread: UpdateThread,
         curve: CurveWriter,
     ) -> None:
-        """The algorithm, from fresh sessions until `until` transitions of the call are done."""
+        """The algorithm: fresh sessions, until `until` transitions are done."""
         window = NStepWindow(self.config.n_step, self.config.discount)
         sessions.reset(seed=self._session_seed())
         curve.restart()
-        sync(self.actor, self.q_network)  # somebody may have given the online network weights
+        sync(self.actor, self.q_network)  # in case its weights were set by hand
         while call.done < until:
             epsilon = self.epsilon(call.progress)
             observation, mask = sessions.observations, sessions.action_mask
@@ -247,7 +247,7 @@ class DQN:
             while self.owed >= UPDATES_PER_CALL:
                 batches = self.sample(UPDATES_PER_CALL)
                 rate, before = self.learning_rate(call.progress), self.updates
-                self.updates += UPDATES_PER_CALL  # now, for they are made even if the wait breaks
+                self.updates += UPDATES_PER_CALL  # made even if the wait breaks
                 self.owed -= UPDATES_PER_CALL
                 self._act_by(thread.start(batches, before, rate), curve)
             if curve.due and call.done < until:
@@ -255,7 +255,7 @@ class DQN:
         self._act_by(thread.finish(), curve)
         self.updater.check_not_diverged(self.actor.get_weights(), self.updates)
         curve.row(self.transitions, epsilon, len(self.replay))
-        pending = window.flush(sessions)  # given up here, which is truncation: these bootstrap
+        pending = window.flush(sessions)  # given up: truncated, so these bootstrap
         if pending is not None:
             self.replay.add(pending)
 
