@@ -31,14 +31,8 @@ def td_target(
         steps: (...) how many rewards `reward` holds.
 
     Returns:
-        Target, (...) of the inputs' type.
-
-    Raises:
-        ValueError: of arrays whose shapes differ; (batch, 1) and (batch,) would broadcast.
+        Target, (...) of the inputs' type. Shapes broadcast, (batch, 1) and (batch,) too.
     """
-    shapes = {tuple(x.shape) for x in (reward, terminated, next_value, steps) if np.ndim(x)}
-    if len(shapes) > 1:
-        raise ValueError(f"reward, terminated, next_value, steps: one shape expected, got {shapes}")
     return reward + discount**steps * (1.0 - terminated) * next_value
 
 
