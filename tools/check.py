@@ -15,7 +15,7 @@ MAKE = [os.environ.get("MAKE", "make"), "--no-print-directory"]
 PYTEST = [sys.executable, "-m", "pytest"]
 TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
-TIMED = ["notebooks/00_quickstart.ipynb", "notebooks/14_faster.ipynb"]  # they measure time
+TIMED = ["notebooks/14_faster.ipynb"]  # it measures time
 PARTS = {
     "format, lint, types": [*MAKE, "check"],
     "book": [*MAKE, "html", "FRESH=--all"],

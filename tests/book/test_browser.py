@@ -36,6 +36,9 @@ PAGES = [
     for name in (path.relative_to(HTML).as_posix() for path in sorted(HTML.rglob("*.html")))
     if name == LISTING or not name.startswith(("_modules/", "_static/", "index.html"))
 ]
+# Axe takes longer than all else. In the dark it looks at these: what differs there is colours, and
+# those belong to kinds of elements.
+DARK = ("book/errata.html", "book/glossary.html", "notebooks/05_bellman_targets.html")
 VIEWS = {
     "desk": {"viewport": {"width": 1300, "height": 900}, "color_scheme": "light"},
     "disk": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
@@ -168,7 +171,8 @@ def test_a_visit_meets_no_fault(contexts, addresses, view, name):
         else:
             found += wrong_copies(page, name)
             found += stuck_folds(page, name)
-        found += serious(page)
+        if view == "desk" or name in DARK:
+            found += serious(page)
         if view == "desk":
             found += lost_in_print(page)  # last: the page keeps its printed form
         if len(visit.requests) <= 5:
@@ -338,7 +342,7 @@ BROKEN = """\
 <p style="color: #ccc; background: #fff">pale</p><img src="missing.png">
 <p>\\(raw mathematics\\)</p><div style="width: 2000px">wide</div>
 <figure><img src="data:image/png;base64," style="width: 20px" alt="small"></figure>
-<details ontoggle="this.open = false"><summary>A fold that stays shut</summary></details>
+<details><summary onclick="event.preventDefault()">A fold that stays shut</summary></details>
 <div><div class="highlight"><pre id="a">shown</pre></div><button class="copybtn"
 data-clipboard-target="#a" onclick="copy('another text')">copies something else</button></div>
 <div><div class="highlight"><pre id="b" style="width: 50px; overflow: auto"

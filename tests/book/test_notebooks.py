@@ -47,18 +47,6 @@ def faults(what_is_wrong: Callable[[NotebookNode], Iterable[str]]) -> list[str]:
     return [f"{name}: {fault}" for name, book in NOTEBOOKS.items() for fault in what_is_wrong(book)]
 
 
-def fresh_python(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run code alone in a new interpreter and an empty folder."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_all_notebooks_are_in_the_normal_form_that_make_notebooks_writes():
     command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -306,10 +294,51 @@ def snippets() -> dict[str, str]:
 SNIPPETS = snippets()
 
 
+# Runs code alone: a child of an interpreter that has loaded the slow libraries, and nothing else.
+SERVER = """
+import json, os, sys
+import gymnasium, keras, matplotlib.pyplot
+for line in sys.stdin:
+    code, folder = json.loads(line)
+    if not (child := os.fork()):
+        os.chdir(folder)
+        said = os.open("said", os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1), os.dup2(said, 2)
+        exec(compile(code, "snippet", "exec"), {"__name__": "__main__"})
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_alone():
+    """Run code in an empty folder and an interpreter without our package; its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(code: str, folder: Path) -> int:
+        process.stdin.write(json.dumps([code, str(folder)]) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    yield run
+    process.communicate()
+
+
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_a_snippet_runs_alone_in_a_fresh_interpreter(name, tmp_path):
-    result = fresh_python(SNIPPETS[name], tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_a_snippet_runs_alone(run_alone, name, tmp_path):
+    assert run_alone(SNIPPETS[name], tmp_path) == 0, (tmp_path / "said").read_text()[-3000:]
+
+
+def test_a_snippet_that_leans_on_another_does_not_run_alone(run_alone, tmp_path):
+    ours = "import sys; assert 'dqnrec_lite' not in sys.modules"
+    assert [run_alone(code, tmp_path) for code in (ours, "agent = 1", "agent + 1")] == [0, 0, 1]
+    assert "NameError: name 'agent' is not defined" in (tmp_path / "said").read_text()
 
 
 def test_the_page_of_snippets_shows_every_tagged_cell_once_and_says_where_it_is_explained():
