@@ -81,6 +81,10 @@ class DQNConfig:
     n_step: int = setting(1, check_whole, 1, 1000)
     """Rewards summed before bootstrapping (Sutton & Barto, section 7.1)."""
 
+    prioritised: float | None = setting(None, check_number, 0.0, 1.0, optional=True)
+    """None: batches are drawn uniformly. Else alpha of prioritised replay (Schaul et al.,
+    arXiv:1511.05952, section 3.3), whose weights are annealed over a training call."""
+
     def __post_init__(self) -> None:
         for one in fields(self):
             value, told = getattr(self, one.name), one.metadata

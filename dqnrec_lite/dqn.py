@@ -29,11 +29,12 @@ from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_if_out_of_reach
 from dqnrec_lite.networks import build_q_network, sync
 from dqnrec_lite.nstep import NStepWindow
+from dqnrec_lite.prioritised import BETA, PrioritisedReplay
 from dqnrec_lite.replay import Batch, ReplayBuffer, blank_transition
 from dqnrec_lite.sessions import Mask, Sessions
 from dqnrec_lite.updates import UPDATES_PER_CALL, Learnt, Updates, UpdateThread
 
-FORMAT = 3  # of what `DQN.save` writes
+FORMAT = 4  # of what `DQN.save` writes
 
 
 class DQN:
@@ -86,7 +87,11 @@ class DQN:
         self.updater = Updates(
             self.q_network, self.target_network, self.observation_size, self.actions, config
         )
-        self.replay = ReplayBuffer(config.buffer_size, blank_transition(self.observation_size))
+        memory = config.buffer_size, blank_transition(self.observation_size)
+        if config.prioritised is None:
+            self.replay = ReplayBuffer(*memory)
+        else:
+            self.replay = PrioritisedReplay(*memory, config.prioritised)
         self.transitions = self.updates = 0
         self.owed = 0.0
         self.rng = np.random.default_rng(config.seed)
@@ -245,7 +250,7 @@ class DQN:
             if len(self.replay) >= self.config.learning_starts:
                 self.owed += new * self.config.updates_per_transition
             while self.owed >= UPDATES_PER_CALL:
-                batches = self.sample(UPDATES_PER_CALL)
+                batches = self.sample(UPDATES_PER_CALL, call.progress)
                 rate, before = self.learning_rate(call.progress), self.updates
                 self.updates += UPDATES_PER_CALL  # made even if the wait breaks
                 self.owed -= UPDATES_PER_CALL
@@ -285,19 +290,23 @@ class DQN:
         try:
             for done in tqdm(calls, unit="call", disable=hidden, leave=False):
                 size = min(UPDATES_PER_CALL, count - done)
-                batches, rate = self.sample(size), self.config.learning_rate
+                batches, rate = self.sample(size, done / count), self.config.learning_rate
                 self.updates += size
                 learnt = self.updater.run(batches, self.updates - size, rate)
+                self._learn_priorities(learnt)
                 total += size * float(learnt.td_error)
         finally:
             sync(self.actor, self.q_network)
         self.updater.check_not_diverged(self.actor.get_weights(), self.updates)
         return total / count
 
-    def sample(self, count: int) -> Batch:
+    def sample(self, count: int, progress: float = 1.0) -> Batch:
         """Batches for `count` updates from the replay buffer: tensors (count, batch_size, ...)."""
-        batches = self.replay.sample((count, self.config.batch_size), self.rng)
-        return batches.apply(tf.constant)
+        shape = count, self.config.batch_size
+        if isinstance(self.replay, PrioritisedReplay):
+            beta = BETA + min(1.0, progress) * (1.0 - BETA)
+            return self.replay.sample(shape, self.rng, beta).apply(tf.constant)
+        return self.replay.sample(shape, self.rng).apply(tf.constant)
 
     def epsilon(self, progress: float) -> float:
         """Exploration at `progress`, 0 to 1, of a training call."""
@@ -315,7 +324,12 @@ class DQN:
         if learnt is not None:
             for weight, value in zip(self.actor.weights, learnt.weights, strict=True):
                 weight.assign(value)
+            self._learn_priorities(learnt)
             curve.updates(float(learnt.td_error), float(learnt.q_value))
+
+    def _learn_priorities(self, learnt: Learnt) -> None:
+        if isinstance(self.replay, PrioritisedReplay):
+            self.replay.update_priorities(np.asarray(learnt.serial), learnt.td_errors)
 
     def _session_seed(self) -> int:
         """Made of the config's seed and the transitions so far: 31 bits, positive."""
@@ -328,7 +342,8 @@ class DQN:
 
     def _check_replay(self) -> None:
         """A ValueError if somebody has stored actions or masks that are not the agent's."""
-        stored, masks = np.unique(self.replay.data.action[: len(self.replay)]), self.replay.data[-1]
+        data = self.replay.data
+        stored, masks = np.unique(data.action[: len(self.replay)]), data.next_action_mask
         if unknown := sorted(set(stored.tolist()) - set(self.actions)):
             raise ValueError(f"replay: stored actions {unknown} are not in {self.actions}")
         if masks is not None and masks.shape[1] != len(self.actions):
@@ -379,7 +394,7 @@ class DQN:
             "config": asdict(self.config),
             "actions": [self.actions.start, self.actions.stop],
             "own_network": self.own_network,
-            "replay": [self.replay.position, self.replay.size],
+            "added": self.replay.added,
             "counters": [self.transitions, self.updates, self.owed],
             "rng": self.rng.bit_generator.state,
             "unfinished": asdict(unfinished) if unfinished else None,
@@ -389,6 +404,9 @@ class DQN:
         for name, kept in self.replay.data._asdict().items():
             if kept is not None:
                 arrays[f"replay_{name}"] = kept[: self.replay.size]
+        if isinstance(self.replay, PrioritisedReplay):
+            arrays["priority"] = self.replay.tree[np.arange(len(self.replay))]
+            arrays["largest_priority"] = np.array(self.replay.largest)
         checkpoint.write(directory, state, arrays)
 
     @classmethod
@@ -433,12 +451,15 @@ class DQN:
         for i, variable in enumerate(self.variables()):
             variable.assign(arrays[f"variable_{i}"])
         sync(self.actor, self.q_network)
-        self.replay.position, self.replay.size = state["replay"]
+        self.replay.added = state["added"]
         if "replay_next_action_mask" in arrays:
             self.replay.keep_masks(len(self.actions))
         for name, kept in self.replay.data._asdict().items():
             if kept is not None:
                 kept[: self.replay.size] = arrays[f"replay_{name}"]
+        if isinstance(self.replay, PrioritisedReplay):
+            self.replay.tree.set(np.arange(len(self.replay)), arrays["priority"])
+            self.replay.largest = float(arrays["largest_priority"])
         self.transitions, self.updates, self.owed = state["counters"]
         self.rng.bit_generator.state = state["rng"]
         if state["unfinished"] is not None:

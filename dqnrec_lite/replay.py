@@ -25,10 +25,14 @@ class Batch(NamedTuple):
     terminated: np.ndarray  # (...) float32: 1.0 where the session really ended
     steps: np.ndarray  # (...) float32: how many rewards `reward` holds, 1 to n_step
     next_action_mask: np.ndarray | None = None  # (..., actions) bool; None: all are allowed
+    # Of prioritised sampling, not stored:
+    weight: np.ndarray | None = None  # (...) float32, importance in the loss; None: all count 1
+    serial: np.ndarray | None = None  # (...) int64, how many were stored before it
 
     def apply(self, function: Callable[[Any], Any]) -> Batch:
-        """The same function of each array; the mask, which stands last, may be missing."""
-        return Batch(*(function(array) for array in self if array is not None))
+        """The same function of each array that is there."""
+        there = {name: array for name, array in self._asdict().items() if array is not None}
+        return Batch(**{name: function(array) for name, array in there.items()})
 
 
 def blank_transition(observation_size: int) -> Batch:
@@ -63,11 +67,20 @@ class ReplayBuffer:
                 f"capacity={capacity} transitions of {each} bytes each, {capacity * each / 1e9:.3g}"
                 " GB, do not fit into memory"
             ) from error
-        self.position = 0  # where the next transition goes
-        self.size = 0  # how many are stored
+        self.added = 0  # transitions, ever
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def position(self) -> int:
+        """Where the next transition goes."""
+        return self.added % self.capacity
+
+    @property
+    def size(self) -> int:
+        """How many are stored."""
+        return min(self.added, self.capacity)
 
     @property
     def nbytes(self) -> int:
@@ -84,8 +97,8 @@ class ReplayBuffer:
                 on, or more transitions than the buffer holds.
         """
         check_kind("batch", batch, Batch)
-        *arrays, mask = batch
-        *columns, masks = self.data
+        arrays, mask = batch[:6], batch.next_action_mask
+        columns, masks = self.data[:6], self.data.next_action_mask
         count = len(check_array("action", batch.action, kinds="iu"))
         if count > self.capacity:
             raise ValueError(f"batch of {count} transitions: the buffer holds {self.capacity}")
@@ -104,8 +117,7 @@ class ReplayBuffer:
             column[where] = array
         if self.data.next_action_mask is not None:
             self.data.next_action_mask[where] = True if mask is None else mask
-        self.position = (self.position + count) % self.capacity
-        self.size = min(self.size + count, self.capacity)
+        self.added += count
 
     def keep_masks(self, actions: int) -> None:
         """Make the column of masks, unless it is there; what is stored so far allows all."""
@@ -123,7 +135,11 @@ class ReplayBuffer:
         Raises:
             ValueError: the buffer is empty.
         """
-        if self.size == 0:
-            raise ValueError("sample: the buffer is empty")
+        self.check_not_empty()
         where = rng.integers(0, self.size, shape)
         return self.data.apply(lambda kept: kept[where])
+
+    def check_not_empty(self) -> None:
+        """A ValueError if nothing is stored."""
+        if self.added == 0:
+            raise ValueError("sample: the buffer is empty")

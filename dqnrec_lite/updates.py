@@ -35,6 +35,8 @@ class Learnt(NamedTuple):
     td_error: tf.Tensor  # () mean |target - q(s, a)| over its updates
     q_value: tf.Tensor  # () mean q(s, a) over the same
     weights: list[tf.Tensor]  # of the online network after the last of them
+    serial: tf.Tensor | None  # (count, batch_size) int64, of prioritised batches, and their
+    td_errors: tf.Tensor | None  # (count, batch_size) target - q(s, a); None: drawn uniformly
 
 
 class Updates:
@@ -60,7 +62,7 @@ class Updates:
         self.observation_size, self.actions, self.config = observation_size, actions, config
         self.optimizer = keras.optimizers.Adam(config.learning_rate, name="adam")
         self.optimizer.build(q_network.trainable_variables)
-        self._compiled: dict[bool, Callable[..., Learnt]] = {}  # with masks, and without
+        self._compiled: dict[tuple[bool, bool], Callable[..., Learnt]] = {}
 
     def loss(self, batch: Batch) -> Loss:
         """Half the squared TD error, or Huber's, on chosen actions; targets have no gradient."""
@@ -76,6 +78,8 @@ class Updates:
         error = tf.stop_gradient(target) - q
         squared, size = 0.5 * error**2, tf.abs(error)
         each = squared if self.config.loss == "mse" else tf.where(size <= 1.0, squared, size - 0.5)
+        if batch.weight is not None:
+            each = batch.weight * each
         return Loss(tf.reduce_mean(each), error, q)
 
     def step(self, batch: Batch) -> Loss:
@@ -108,11 +112,11 @@ class Updates:
         Raises:
             ValueError: training diverges.
         """
-        masked = batches.next_action_mask is not None
-        if masked not in self._compiled:
-            self._compiled[masked] = self._compile(masked)
+        kind = batches.next_action_mask is not None, batches.weight is not None
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(*kind)
         scalars = tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32)
-        learnt = self._compiled[masked](batches, *scalars)
+        learnt = self._compiled[kind](batches, *scalars)
         self.check_not_diverged([learnt.td_error], before + batches.action.shape[0])
         return learnt
 
@@ -129,19 +133,24 @@ class Updates:
         self.optimizer.learning_rate = learning_rate  # a variable of Keras: assigned in each call
         count = tf.shape(batches.action)[0]
 
-        def one_step(i: tf.Tensor, td_error: tf.Tensor, q: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        each = () if batches.serial is None else (tf.TensorArray(tf.float32, count),)
+
+        def one_step(i: tf.Tensor, td_error: tf.Tensor, q: tf.Tensor, *each: Any) -> tuple:
             found = self.step(batches.apply(lambda array: array[i]))
             self.sync_if_due(before + tf.cast(i, tf.int64) + 1)
             size, value = tf.reduce_mean(tf.abs(found.td_error)), tf.reduce_mean(found.q_value)
-            return i + 1, td_error + size, q + value
+            each = tuple(errors.write(i, found.td_error) for errors in each)
+            return i + 1, td_error + size, q + value, *each
 
-        _, td_error, q_value = tf.while_loop(lambda i, *_: i < count, one_step, (0, 0.0, 0.0))
+        start = 0, 0.0, 0.0, *each
+        _, td_error, q_value, *each = tf.while_loop(lambda i, *_: i < count, one_step, start)
         number = tf.cast(count, tf.float32)
         # Copies: the next call may be moving the network when these are taken over.
         weights = [tf.identity(weight.value) for weight in self.q_network.weights]
-        return Learnt(td_error / number, q_value / number, weights)
+        td_errors = each[0].stack() if each else None
+        return Learnt(td_error / number, q_value / number, weights, batches.serial, td_errors)
 
-    def _compile(self, masked: bool) -> Callable[..., Learnt]:
+    def _compile(self, masked: bool, prioritised: bool) -> Callable[..., Learnt]:
         """`_run` by XLA for any number of batches, as one concrete function.
 
         Calling that skips the search for the right trace, which takes half of a call's time.
@@ -151,7 +160,8 @@ class Updates:
         observations = tf.TensorSpec((*each, self.observation_size), tf.float32)
         masks = tf.TensorSpec((*each, len(self.actions)), tf.bool) if masked else None
         actions = tf.TensorSpec(each, tf.int32)
-        kinds = Batch(observations, actions, numbers, observations, numbers, numbers, masks)
+        drawn = (numbers, tf.TensorSpec(each, tf.int64)) if prioritised else ()
+        kinds = Batch(observations, actions, numbers, observations, numbers, numbers, masks, *drawn)
         scalars = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
         function = tf.function(self._run, autograph=False, jit_compile=True)
         return function.get_concrete_function(kinds, *scalars)

@@ -53,6 +53,7 @@ IMPOSSIBLE = {
     "double": [1, "yes", None],
     "dueling": [0, "no", None],
     "n_step": [0, -1, 1.5, None, 1001],
+    "prioritised": [-0.1, 1.1, np.nan, "0.6"],
 }
 ALLOWED = {
     "loss": "huber",
@@ -277,6 +278,7 @@ def chain() -> FiniteMDP:
     [
         {},
         {"double": False, "target_tau": 0.02},
+        {"prioritised": 0.6},
         {"dueling": True, "hidden_sizes": (32,), "loss": "huber"},
     ],
     ids=str,
@@ -481,6 +483,10 @@ def assert_equal_agents(one: DQN, two: DQN) -> None:
     assert one.config == two.config
     for name in ("transitions", "updates", "owed"):
         assert getattr(one, name) == getattr(two, name)
+    if one.config.prioritised is not None:
+        np.testing.assert_array_equal(one.replay.tree.nodes, two.replay.tree.nodes)
+        assert one.replay.largest == two.replay.largest
+        assert len(np.unique(one.replay.tree.nodes)) > 100
 
 
 def test_the_same_seed_trains_the_same_weights_bit_for_bit_and_another_others():
@@ -492,7 +498,11 @@ def test_the_same_seed_trains_the_same_weights_bit_for_bit_and_another_others():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"n_step": 3, "target_tau": 0.01, "learning_rate_end": None, "dueling": True}],
+    [
+        {},
+        {"n_step": 3, "target_tau": 0.01, "learning_rate_end": None, "dueling": True},
+        {"prioritised": 0.6},
+    ],
     ids=str,
 )
 def test_training_resumes_bit_for_bit_after_saving_and_loading(tmp_path, changes):

@@ -121,7 +121,8 @@ def test_a_transition_of_several_steps_carries_the_mask_of_the_state_that_bootst
         action = np.array([int(np.flatnonzero(mask[0])[-1])])
         stored.append(window.push(observation, action, sessions.step(action)))
     stored.append(window.flush(sessions))
-    batch = Batch(*map(np.concatenate, zip(*stored, strict=True)))
+    columns = [column for column in zip(*stored, strict=True) if column[0] is not None]
+    batch = Batch(*map(np.concatenate, columns))
     assert batch.next_observation[:, 1].tolist() == [3, 4, 4, 4]
     np.testing.assert_array_equal(batch.next_action_mask, mask_of(batch.next_observation))
 

@@ -65,7 +65,9 @@ def killed_at_save(agent: DQN, envs, folder, save: int) -> DQN:
 # --- Resuming -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("changes", "save"), [({}, 1), (N_STEP, 11)], ids=str)
+@pytest.mark.parametrize(
+    ("changes", "save"), [({}, 1), (N_STEP, 11), ({"prioritised": 0.6}, 3)], ids=str
+)
 def test_a_call_resumed_at_a_checkpoint_ends_as_if_it_had_never_stopped(tmp_path, changes, save):
     whole, envs = new_agent(**changes)
     curve = whole.learn(envs, checkpoint_dir=tmp_path / "whole", **CALL)
