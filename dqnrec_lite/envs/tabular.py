@@ -15,8 +15,11 @@ from dqnrec_lite.envs.lanes import Lanes
 class Tabular(Protocol):
     """Anything with transition probabilities P (S, A, S) and mean rewards R (S, A)."""
 
-    P: np.ndarray
-    R: np.ndarray
+    @property
+    def P(self) -> np.ndarray: ...
+
+    @property
+    def R(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
