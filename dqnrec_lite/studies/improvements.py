@@ -7,9 +7,14 @@ beside the scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from scipy import stats
+
+from dqnrec_lite.evaluation import confidence_interval
 from dqnrec_lite.studies.worlds import WorldStudy, gru_network
 
 SWITCHES: dict[str, dict[str, Any]] = {  # each off (the first) or on (the second)
@@ -44,3 +49,65 @@ STUDIES = [
         base={"target_sync_every": 150}, networks={"GRU": gru_network},
     ),
 ]  # fmt: skip
+
+
+class Effect(NamedTuple):
+    """What a switch, or several together, does to the score; its unit."""
+
+    mean: float
+    interval: tuple[float, float]  # 95 %, by Student's t over seeds, not corrected
+    p: float  # after Holm, over the family
+    verdict: str
+
+
+def effects(scores: np.ndarray, matters: float) -> dict[str, Effect]:
+    """Main effects and interactions of a factorial, each of all its runs.
+
+    A main effect is the mean score of the half of the cells that has the switch on, less that of
+    the other half. An interaction of two is half of how much more the one does where the other is
+    on than where it is off; and so on. Each seed gives one number for each effect, and an interval
+    is over the seeds. (Box, Hunter & Hunter, Statistics for Experimenters, 2nd ed., chapter 5.)
+
+    Args:
+        scores: (seeds, 16), cells in the order of `CELLS`.
+        matters: the difference that would matter, named before.
+
+    Returns:
+        15 effects by name. The verdict is "helps" or "hurts" where Holm's corrected p over the 15
+        is below 0.05; else "small" where the interval lies within what matters; else "undecided".
+    """
+    cells = scores.reshape(-1, *[2] * len(SWITCHES))
+    found: dict[str, tuple[np.ndarray, float]] = {}
+    for chosen in sorted(product((1, 0), repeat=len(SWITCHES)), key=sum):
+        if not any(chosen):
+            continue
+        signed = cells
+        for axis, on in enumerate(chosen, start=1):
+            weights = np.array([-1.0, 1.0] if on else [1.0, 1.0])
+            signed = signed * weights.reshape([-1 if a == axis else 1 for a in range(cells.ndim)])
+        each = signed.reshape(len(scores), -1).sum(axis=1) / (scores.shape[1] / 2)
+        name = " x ".join(n for n, on in zip(SWITCHES, chosen, strict=True) if on)
+        found[name] = each, float(stats.ttest_1samp(each, 0.0).pvalue)
+    corrected = holm([p for _, p in found.values()])
+    return {
+        name: _effect(each, p, matters)
+        for (name, (each, _)), p in zip(found.items(), corrected, strict=True)
+    }
+
+
+def _effect(each: np.ndarray, p: float, matters: float) -> Effect:
+    low, high = confidence_interval(each)
+    if p < 0.05:
+        verdict = "helps" if each.mean() > 0 else "hurts"
+    else:
+        verdict = "small" if -matters < low and high < matters else "undecided"
+    return Effect(float(each.mean()), (low, high), p, verdict)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's corrected p-values (Scandinavian Journal of Statistics 6, 1979), in their order."""
+    order, corrected, most = np.argsort(p), np.zeros(len(p)), 0.0
+    for rank, index in enumerate(order):
+        most = max(most, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = most
+    return corrected.tolist()

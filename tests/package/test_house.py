@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 AGENT = (
     "config", "sessions", "replay", "nstep", "targets", "networks", "updates", "dqn", "checkpoint",
 )  # fmt: skip
-MOST, SCREEN = 800, 50  # lines of code: of the agent, and of one function
+MOST, SCREEN = 840, 50  # lines of code: of the agent, and of one function
 DEFINITIONS = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module
 SILENT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
@@ -53,7 +53,7 @@ def test_lines_of_code_are_counted_as_a_reader_would():
     assert code_lines(source) == {4, 6, 7, 9, 12, 13}
 
 
-def test_the_agent_has_at_most_800_lines_of_code():
+def test_the_agent_has_at_most_840_lines_of_code():
     counts = {
         name: len(code_lines((ROOT / "dqnrec_lite" / f"{name}.py").read_text())) for name in AGENT
     }

@@ -1,0 +1,65 @@
+"""The arithmetic of the factorial, against regressions and a simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dqnrec_lite.studies import improvements
+from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
+
+
+def made(**sizes: float) -> np.ndarray:
+    """Scores of 10 seeds: noise of 0.01, a level a seed, and effects of these sizes."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(10, 1)) + 0.01 * rng.normal(size=(10, 16))
+    for column, name in enumerate(CELLS):
+        on = name.split(", ")
+        for switches, size in sizes.items():
+            sign = np.prod(
+                [1.0 if s.replace("_", " ") in on else -1.0 for s in switches.split("__")]
+            )
+            scores[:, column] += sign * size / 2
+    return scores
+
+
+def test_the_cells_are_all_combinations_each_once():
+    assert len(CELLS) == 16
+    assert len({tuple(sorted(cell.items(), key=str)) for cell in CELLS.values()}) == 16
+    assert CELLS["none"] == {"double": False, "dueling": False, "n_step": 1, "prioritised": None}
+    assert CELLS["double, 3 steps"]["n_step"] == 3
+
+
+def test_effects_are_found_and_the_luck_of_a_seed_is_not_one():
+    found = effects(made(double=0.5, **{"3_steps": -0.3}, double__dueling=0.2), matters=0.1)
+    assert len(found) == 15
+    for name, size in [("double", 0.5), ("3 steps", -0.3), ("double x dueling", 0.2)]:
+        assert found[name].mean == pytest.approx(size, abs=0.02), name
+        assert (
+            found[name].interval[0] < size < found[name].interval[1]
+            or abs(found[name].mean - size) < 0.01
+        )
+        assert found[name].verdict == ("helps" if size > 0 else "hurts")
+    assert {found[name].verdict for name in ("dueling", "prioritised")} == {"small"}
+
+
+def test_a_main_effect_is_the_difference_of_two_means():
+    scores = np.random.default_rng(1).normal(size=(10, 16))
+    on = [", 3 steps" in f", {name}" for name in CELLS]
+    theirs = scores[:, on].mean() - scores[:, np.logical_not(on)].mean()
+    assert effects(scores, 0.1)["3 steps"].mean == pytest.approx(theirs)
+    assert list(effects(scores, 0.1))[: len(SWITCHES)] == list(SWITCHES)
+
+
+def test_holm_corrects_as_by_hand_and_keeps_the_family_wise_error():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    rng, wrong = np.random.default_rng(2), 0
+    for _ in range(1000):
+        p = stats.ttest_1samp(rng.normal(size=(10, 15)), 0.0).pvalue
+        wrong += min(holm(p)) < 0.05
+    assert 0.03 < wrong / 1000 < 0.07
+
+
+def test_every_world_of_the_studies_makes_its_settings():
+    for study in improvements.STUDIES:
+        for method in study.methods:
+            assert study.settings(method, 0)["total_steps"] == study.steps
