@@ -4,7 +4,7 @@ The rule, written before anything was run. In a world a candidate's regret is wh
 over the tuning seeds lacks of the best candidate's, counted in the difference that matters there
 (`World.matters`). Chosen is the candidate whose worst regret over the worlds is smallest. Whoever
 comes within half a difference of that counts as equal, and among equals the plainest is taken:
-without Double DQN before with it, then fewer updates, then the longer period of the target network.
+without Double DQN before with it, then fewer updates, then fewer copies.
 
 It must then hold on fresh seeds: at least 99 % of the optimum on average, and 95 % at worst, on
 random problems; CartPole 475 in 9 of 10; the Shop not worse than before, with the lower end of the
@@ -13,40 +13,59 @@ paired interval above -0.15 euro.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.studies.worlds import WORLDS, WorldStudy
 
 SEEDS = range(5)
+JUDGES = ("shop", "pocket", "random", "cartpole", "acrobot")
+SHARES = (0.05, 0.25)  # updates per transition
+# Updates between two copies, in a call of so many updates and for a horizon of so many steps.
+PERIODS: dict[str, Callable[[float, float], float]] = {
+    "every 500": lambda updates, horizon: 500,
+    "every 150": lambda updates, horizon: 150,
+    "every 50": lambda updates, horizon: 50,
+    "40 a call": lambda updates, horizon: updates / 40,
+    "a horizon, 40 at least": lambda updates, horizon: updates / max(40, horizon),
+    "4 horizons": lambda updates, horizon: updates / (4 * horizon),
+}
 
 
-def candidates(world: str) -> dict[str, dict[str, Any]]:
-    """Changes of the defaults. Where the world's own settings fix the updates, that stays."""
-    own = WORLDS[world].settings
-    shares = {"own": own["updates_per_transition"]} if "updates_per_transition" in own else {}
-    found = {}
-    for (name, share), double in product(
-        (shares or {"0.05": 0.05, "0.25": 0.25}).items(), (False, True)
-    ):
-        updates = share * WORLDS[world].total_steps
-        horizons = updates * (1 - own.get("discount", DQNConfig().discount))
-        periods = {
-            "every 500": 500, "every 150": 150, "every 50": 50,
-            "40 a call": updates / 40, "4 a horizon": horizons / 4,
-        }  # fmt: skip
-        for told, every in periods.items():
-            label = f"{name} updates, target {told}{', double' if double else ''}"
-            found[label] = {
-                "updates_per_transition": share,
-                "target_sync_every": max(1, round(every)),
-                "double": double,
-            }
-    return found
+class Candidate(NamedTuple):
+    """Three defaults."""
+
+    double: bool
+    updates_per_transition: float
+    period: str
+
+    def changes(self, world: str) -> dict[str, Any]:
+        """What it means in a world, whose own settings come first."""
+        own = WORLDS[world].settings
+        share = own.get("updates_per_transition", self.updates_per_transition)
+        horizon = 1 / (1 - own.get("discount", DQNConfig().discount))
+        every = PERIODS[self.period](share * WORLDS[world].total_steps, horizon)
+        return {
+            "double": self.double,
+            "updates_per_transition": share,
+            "target_sync_every": max(1, round(every)),
+        }
+
+    def method(self, world: str) -> str:
+        """The method of the world's study; candidates that mean the same there share one."""
+        double, share, every = self.changes(world).values()
+        return f"{share} updates, every {every}{', double' if double else ''}"
 
 
+CANDIDATES = [Candidate(*made) for made in product((False, True), SHARES, PERIODS)]
 STUDIES = [
-    WorldStudy(name=f"defaults_{world}", world=world, methods=candidates(world), seeds=SEEDS)
-    for world in ("shop", "pocket", "random", "cartpole", "acrobot")
+    WorldStudy(
+        name=f"defaults_{world}",
+        world=world,
+        methods={one.method(world): one.changes(world) for one in CANDIDATES},
+        seeds=SEEDS,
+    )
+    for world in JUDGES
 ]

@@ -37,7 +37,7 @@ STUDIES = [
         base={"target_sync_every": 150},
     ),
     WorldStudy(
-        name="improvements_pocket", world="pocket", methods=CELLS,
+        name="improvements_pocket", world="pocket", methods=CELLS, total_steps=200_000,
         base={"target_sync_every": 125},
     ),
     WorldStudy(

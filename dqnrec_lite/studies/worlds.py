@@ -214,7 +214,7 @@ WORLDS = {
     "shop of events": World(
         make_customers_of_events, judge_by_customers_of_events, 1_000_000, 0.15, SHOP
     ),
-    "pocket": World(make_pocket, judge_pocket, 200_000, 0.02, {"discount": 0.95}),
+    "pocket": World(make_pocket, judge_pocket, 100_000, 0.02, {"discount": 0.95}),
     "random": World(make_random, judge_random, 40_000, 0.01, {"discount": 0.9}),
     "cartpole": World(*task("CartPole-v1"), 50_000, 25.0, {"discount": 0.99}),
     "acrobot": World(*task("Acrobot-v1"), 100_000, 10.0, {"discount": 0.99}),
