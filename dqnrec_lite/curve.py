@@ -191,9 +191,7 @@ def warn_of_useless(
     """Warn, once for each, of what makes a training call useless.
 
     1. Not one gradient step was made, though some were wanted.
-    2. The target network was copied to less often than the discount looks steps ahead, which is
-       1 / (1 - discount): a copy hands the rewards one step further back (the book, chapter 5).
-    3. The values have come less than half of the way to their targets. That is: the mean TD error
+    2. The values have come less than half of the way to their targets. That is: the mean TD error
        is more than half of the mean target, and more than twice its own standard deviation, so that
        neither noise explains it, nor that Huber's loss aims at the median, which lies within one of
        the mean.
@@ -214,15 +212,6 @@ def warn_of_useless(
         )
     if updates < 100:
         return
-    horizon, copies = 1 / max(1e-9, 1 - config.discount), updates // config.target_sync_every
-    if config.target_tau is None and copies + 1 < horizon < 1e6:
-        _warn(
-            f"the target network was copied to {copies} times in {updates} gradient steps, so the "
-            f"values look about {copies} steps ahead, and discount={config.discount} looks "
-            f"{horizon:.0f} ahead. Lower DQNConfig.target_sync_every to "
-            f"{max(1, int(updates / (4 * horizon)))}, or raise updates_per_transition or "
-            "total_steps"
-        )
     error, q = np.asarray(found.td_error), np.asarray(found.q_value)
     gap = abs(error.mean())
     if gap > 0.5 * abs((error + q).mean()) and gap > 2.0 * error.std():

@@ -13,11 +13,14 @@ paired interval above -0.15 euro.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dqnrec_lite.config import DQNConfig
+from dqnrec_lite.studies.study import rows
 from dqnrec_lite.studies.worlds import WORLDS, WorldStudy
 
 SEEDS = range(5)
@@ -69,3 +72,42 @@ STUDIES = [
     )
     for world in JUDGES
 ]
+
+
+def regrets(scores: Mapping[str, Mapping[str, float]]) -> dict[Candidate, dict[str, float]]:
+    """What each candidate lacks of the best in each world, in differences that matter there.
+
+    Args:
+        scores: world -> method -> mean score over the tuning seeds.
+    """
+    return {
+        one: {
+            world: (max(means.values()) - means[one.method(world)]) / WORLDS[world].matters
+            for world, means in scores.items()
+        }
+        for one in CANDIDATES
+    }
+
+
+def choose(regret: Mapping[Candidate, Mapping[str, float]]) -> Candidate:
+    """The rule at the head of this file."""
+    worst = {one: max(found.values()) for one, found in regret.items()}
+    equal = [one for one in CANDIDATES if worst[one] <= min(worst.values()) + 0.5]
+
+    def plainness(one: Candidate) -> tuple[bool, float, int]:
+        every = min(one.changes(world)["target_sync_every"] for world in JUDGES)
+        return one.double, one.updates_per_transition, -every
+
+    return min(equal, key=plainness)
+
+
+def mean_scores() -> dict[str, dict[str, float]]:
+    """World -> method -> mean score over the tuning seeds, from the stored rows."""
+    scores = {}
+    for study in STUDIES:
+        found = rows(study.name)
+        scores[study.world] = {
+            method: float(np.mean([r["figures"]["score"] for r in found if r["method"] == method]))
+            for method in study.methods
+        }
+    return scores

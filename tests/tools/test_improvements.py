@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dqnrec_lite.studies import improvements
+from dqnrec_lite.studies import defaults, improvements
 from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
 
 
@@ -63,3 +63,31 @@ def test_every_world_of_the_studies_makes_its_settings():
     for study in improvements.STUDIES:
         for method in study.methods:
             assert study.settings(method, 0)["total_steps"] == study.steps
+
+
+def test_the_rule_takes_the_smallest_worst_regret_and_the_plainest_of_equals():
+    one, two, three = (
+        defaults.Candidate(double, 0.05, "every 50") for double in (False, True, False)
+    )
+    three = three._replace(updates_per_transition=0.25)
+    far = dict.fromkeys(defaults.CANDIDATES, 9.0)
+
+    def chosen(**worst) -> defaults.Candidate:
+        named = {"one": one, "two": two, "three": three}
+        found = far | {named[name]: regret for name, regret in worst.items()}
+        return defaults.choose({c: {"shop": 0.0, "random": r} for c, r in found.items()})
+
+    assert chosen(one=2.0, two=1.0, three=3.0) == two
+    assert chosen(one=1.5, two=1.0, three=1.2) == one
+    assert chosen(one=1.6, two=1.0, three=1.4) == three  # more updates before Double DQN
+
+
+def test_regret_is_counted_in_differences_that_matter():
+    scores = {s.world: dict.fromkeys(s.methods, 1.0) for s in defaults.STUDIES}
+    last = defaults.CANDIDATES[-1]
+    scores["shop"][last.method("shop")] = 1.3
+    found = defaults.regrets(scores)
+    assert found[last]["shop"] == 0
+    assert found[defaults.CANDIDATES[0]] == pytest.approx(
+        {"shop": 2.0, "pocket": 0, "random": 0, "cartpole": 0, "acrobot": 0}
+    )
