@@ -101,7 +101,7 @@ bench-peers: setup #k Compare with other DQNs, in an environment of their own (o
 	@set -e; for part in $(or $(PEERS),speed tasks); do $(MAKE) --no-print-directory peers-$$part; done
 	@echo "Compared with the peers."
 
-experiments: setup #k Make the long studies' rows again (most of an hour; Ctrl+C stops, again goes on)
+experiments: setup #k Make the long studies' rows again (hours; STUDIES=; Ctrl+C stops, again goes on)
 	@$(PY) -m dqnrec_lite.studies make $(STUDIES)
 	@$(PY) tools/hero.py
 	@echo "dqnrec_lite/studies/rows and book/_static/hero.png are made anew."

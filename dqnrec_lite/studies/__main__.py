@@ -127,7 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)  # verify --all shop
     if unknown := set(options.study) - set(studies):
         parser.error(f"no such study: {', '.join(sorted(unknown))}")
-    chosen = [studies[name] for name in dict.fromkeys(options.study or studies)]
+    stored = [name for name in studies if stored_path(name).exists()]
+    asked = options.study or (stored if options.task == "verify" else studies)
+    if unmade := set(asked) - set(stored) if options.task == "verify" else set():
+        parser.error(f"no rows are stored yet of {', '.join(sorted(unmade))}: make them first")
+    chosen = [studies[name] for name in dict.fromkeys(asked)]
     seed_everything(0)
     try:
         if options.task == "make":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dqnrec_lite.studies import defaults, improvements
+from dqnrec_lite.studies import defaults, improvements, study
+from dqnrec_lite.studies.__main__ import main
 from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
 
 
@@ -91,3 +92,10 @@ def test_regret_is_counted_in_differences_that_matter():
     assert found[defaults.CANDIDATES[0]] == pytest.approx(
         {"shop": 2.0, "pocket": 0, "random": 0, "cartpole": 0, "acrobot": 0}
     )
+
+
+def test_a_study_whose_rows_are_not_made_yet_cannot_be_verified(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "ROWS", tmp_path)
+    with pytest.raises(SystemExit):
+        main(["verify", "improvements_shop"])
+    assert "no rows are stored yet of improvements_shop: make them first" in capsys.readouterr().err
