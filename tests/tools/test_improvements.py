@@ -61,9 +61,9 @@ def test_holm_corrects_as_by_hand_and_keeps_the_family_wise_error():
 
 
 def test_every_world_of_the_studies_makes_its_settings():
-    for study in improvements.STUDIES:
-        for method in study.methods:
-            assert study.settings(method, 0)["total_steps"] == study.steps
+    for each in improvements.STUDIES:
+        for method in each.methods:
+            assert each.settings(method, 0)["total_steps"] == each.steps
 
 
 def test_the_rule_takes_the_smallest_worst_regret_and_the_plainest_of_equals():
