@@ -26,7 +26,7 @@ from dqnrec_lite._checks import (
     check_whole,
 )
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_of_useless
+from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_if_out_of_reach
 from dqnrec_lite.networks import build_q_network, sync
 from dqnrec_lite.nstep import NStepWindow
 from dqnrec_lite.prioritised import BETA, PrioritisedReplay
@@ -222,8 +222,7 @@ class DQN:
             self._learning = False
             sync(self.actor, self.q_network)
         stored = ReplayBuffer.sample(self.replay, 1000, np.random.default_rng(0))  # uniformly
-        told = self.updater.loss(stored), stored.reward, len(self.replay), self.updates - before
-        warn_of_useless(self.config, *told)
+        warn_if_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
         return curve.finish()
 
     def learn_until(

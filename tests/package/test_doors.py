@@ -300,15 +300,6 @@ def test_rewards_out_of_reach_are_told_with_a_cure_that_works():
     np.testing.assert_allclose(agent.q_values(np.ones((1, 1))) * divide, -10_000, rtol=0.02)
 
 
-def test_a_call_without_a_gradient_step_is_told():
-    agent, envs = bandit_agent(1e4)
-    with pytest.warns(
-        UserWarning, match=r"learn: 904 transitions are stored, too few .*_starts=1000"
-    ):
-        agent.learn(envs, 900)
-    assert agent.updates == 0
-
-
 WELL_TUNED = {
     "Shop": (lambda: make_shop(64), {}, 10_000),
     "PocketShop": (lambda: PocketShop().vector(32), {}, 8_000),
