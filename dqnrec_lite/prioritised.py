@@ -62,8 +62,8 @@ class SumTree:
 class PrioritisedReplay(ReplayBuffer):
     """A replay buffer that draws transition i with the chance p_i^alpha / sum_k p_k^alpha.
 
-    p is the size of the TD error plus `FLOOR`, as it was when the transition was last learnt from; a new one gets
-    the largest p so far, so that it is soon learnt from (section 3.3, proportional).
+    p is the size of the TD error plus `FLOOR`, as it was when the transition was last learnt from;
+    a new one gets the largest p so far, so that it is soon learnt from (section 3.3, proportional).
 
     Args:
         capacity: how many transitions are kept.
