@@ -1,11 +1,12 @@
 """Which defaults serve those who set nothing but the discount?
 
 The rule, written before any row was made (but after a look at four random problems and two seeds
-of PocketShop, with today's defaults and with a copy every 50 updates). In a world a candidate's regret is what its mean score
-over the tuning seeds lacks of the best candidate's, counted in the difference that matters there
-(`World.matters`). Chosen is the candidate whose worst regret over the worlds is smallest. Whoever
-comes within half a difference of that counts as equal, and among equals the plainest is taken:
-without Double DQN before with it, then fewer updates, then fewer copies.
+of PocketShop, with today's defaults and with a copy every 50 updates). In a world a candidate's
+regret is what its mean score over the tuning seeds lacks of the best candidate's, counted in the
+difference that matters there (`World.matters`). Chosen is the candidate whose worst regret over
+the worlds is smallest. Whoever comes within half a difference of that counts as equal, and among
+equals the plainest is taken: without Double DQN before with it, then fewer updates, then fewer
+copies.
 
 It must then hold on fresh seeds: at least 99 % of the optimum on average, and 95 % at worst, on
 random problems; CartPole 475 in 9 of 10; the Shop not worse than before, with the lower end of the
