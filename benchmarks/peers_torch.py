@@ -2,7 +2,7 @@
 
     python benchmarks/peers_torch.py
 
-Chapter 13 shows its first half. The second half gives both the same weights and the same batch,
+The first half is the program. The second gives both the same weights and the same batch,
 compares action values and gradients, and lets it learn PocketShop. Needs what
 `requirements-peers.txt` lists.
 """

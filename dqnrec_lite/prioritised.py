@@ -1,6 +1,6 @@
 """Prioritised replay: what surprised is drawn more often (Schaul et al., arXiv:1511.05952).
 
-Chapter 12 tests it as a sampler. A `DQN` uses it if `DQNConfig.prioritised` is set.
+A `DQN` uses it if `DQNConfig.prioritised` is set.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class PrioritisedReplay(ReplayBuffer):
 
         `weight` is (N P(i))^-beta (section 3.4), N transitions stored, P(i) the chance of i. With
         beta=1 a weighted mean over draws has the expectation of a plain mean over all that is
-        stored. The paper also divides by the largest weight, a scale that Adam takes out again.
+        stored, and the weights are 1 on average. The paper also divides by the largest of them.
 
         Args:
             shape: leading shape of the result, e.g. (updates, batch_size).

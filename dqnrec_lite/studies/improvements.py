@@ -1,4 +1,4 @@
-"""Double DQN, dueling, n-step returns and prioritised replay in all 16 combinations (chapter 12).
+"""Double DQN, dueling, n-step returns and prioritised replay in all 16 combinations.
 
 A factorial: each seed of each cell counts for every main effect, so that an effect's interval is
 that of all runs, and interactions come free. Equal transitions in every cell; the seconds stand

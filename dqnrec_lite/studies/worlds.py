@@ -1,7 +1,7 @@
 """Five worlds, small enough to train in a hundred times over, and what settings earn in them.
 
-Settings are compared here: the improvements of chapter 12 in all combinations, and the defaults of
-`DQNConfig`. What is chosen is chosen on seeds 0 to 9; what is said of it afterwards comes from
+Settings are compared here: the improvements of DQN in all combinations, and the defaults of
+`DQNConfig`. What is chosen is chosen on seeds below 10; what is said of it afterwards comes from
 `FRESH` seeds, which nobody has looked at before.
 """
 
