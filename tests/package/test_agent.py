@@ -44,7 +44,7 @@ IMPOSSIBLE = {
     "buffer_size": [0, -5, 2.5, 10],
     "learning_starts": [0, -1, 1.5, 100_001],
     "updates_per_transition": [-0.1, np.nan, np.inf, "1", 1001],
-    "target_sync_every": [0, -1, 0.5, None],
+    "target_sync_every": [0, -1, 0.5],
     "target_tau": [0.0, -0.1, 1.1, np.nan],
     "epsilon_start": [-0.1, 1.1, np.nan, None],
     "epsilon_end": [-0.1, 1.1, np.nan, None],
@@ -188,7 +188,8 @@ def filled(agent: DQN, count: int = 500) -> DQN:
 
 def updated(agent: DQN, count: int, rate: float = 1e-3) -> Learnt:
     """One compiled call of `count` gradient steps."""
-    learnt = agent.updater.run(agent.sample(count), agent.updates, rate)
+    every = agent.config.sync_every(count)
+    learnt = agent.updater.run(agent.sample(count), agent.updates, rate, every)
     agent.updates += count
     return learnt
 
@@ -254,6 +255,21 @@ def test_the_target_network_stands_still_between_copies():
     assert all(
         map(np.array_equal, agent.q_network.get_weights(), agent.target_network.get_weights())
     )
+
+
+@pytest.mark.parametrize(
+    ("discount", "updates", "every"),
+    [(0.0, 4000, 100), (0.95, 4000, 100), (0.99, 4000, 20), (1.0, 4000, 4), (0.9, 10, 1)],
+)
+def test_unless_set_the_copies_are_a_share_of_the_call(discount, updates, every):
+    """Two for each step that the discount looks ahead, 40 at least and 1,000 at most."""
+    assert DQNConfig(discount=discount).sync_every(updates) == every
+    assert DQNConfig(discount=discount, target_sync_every=7).sync_every(updates) == 7
+    agent = filled(DQN(BOX, TWO, replace(SMALL, discount=discount)))
+    copies, run = [], agent.updater.run
+    agent.updater.run = lambda *call: copies.append(call[3]) or run(*call)
+    agent.update(updates)
+    assert set(copies) == {every}
 
 
 # --- The loop -------------------------------------------------------------------------------------
@@ -384,9 +400,9 @@ def rates_of(agent: DQN) -> list[float]:
     """The step sizes of all calls of updates from now on."""
     rates, run = [], agent.updater.run
 
-    def watched(batches, before, rate):
+    def watched(batches, before, rate, every):
         rates.append(rate)
-        return run(batches, before, rate)
+        return run(batches, before, rate, every)
 
     agent.updater.run = watched
     return rates
@@ -775,9 +791,9 @@ class Slow:
         self.run, self.learnt = agent.updater.run, [agent.q_network.get_weights()]
         agent.updater.run, self.takes = self, 0.01  # seconds
 
-    def __call__(self, batches, before, rate):
+    def __call__(self, *call):
         time.sleep(self.takes)
-        learnt = self.run(batches, before, rate)
+        learnt = self.run(*call)
         self.learnt.append([weight.numpy() for weight in learnt.weights])
         return learnt
 
@@ -879,10 +895,10 @@ def test_an_error_on_the_thread_comes_out_of_learn_and_the_agent_can_go_on():
     agent, envs = thread_agent()
     run = agent.updater.run
 
-    def fails(batches, before, rate):
+    def fails(batches, before, *others):
         if before >= 3 * UPDATES_PER_CALL:
             raise ValueError("training diverged")
-        return run(batches, before, rate)
+        return run(batches, before, *others)
 
     agent.updater.run = fails
     with pytest.raises(ValueError, match="training diverged"):

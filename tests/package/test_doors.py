@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from test_agent import BOX, SMALL, TWO, filled
 from test_sessions import Counting
 
-from dqnrec_lite import DQN, DQNConfig, PocketShop, evaluate, make_shop
+from dqnrec_lite import DQN, DQNConfig, FiniteMDP, PocketShop, evaluate, make_shop
+from dqnrec_lite.envs.tabular import TabularVectorEnv
 from dqnrec_lite.replay import Batch
 from dqnrec_lite.sessions import Sessions
 
@@ -298,6 +299,45 @@ def test_rewards_out_of_reach_are_told_with_a_cure_that_works():
         warnings.simplefilter("error")
         agent.learn(envs, 8000)
     np.testing.assert_allclose(agent.q_values(np.ones((1, 1))) * divide, -10_000, rtol=0.02)
+
+
+def test_too_few_copies_for_the_discount_are_told_with_a_cure_that_works():
+    """A corridor of twelve rooms, paid at its end: each copy carries the pay one room back."""
+    joint, paid = np.zeros((13, 1, 1, 13)), np.zeros((13, 1, 1))
+    joint[range(12), 0, 0, range(1, 13)] = joint[12, 0, 0, 12] = 1.0
+    paid[11] = 1.0
+    rooms = FiniteMDP(joint, paid, np.eye(13)[0], np.arange(13) == 12, np.eye(13, dtype="f"))
+    envs = TabularVectorEnv(rooms, 8)
+
+    def first_value(every: int) -> float:
+        config = DQNConfig(
+            discount=0.9,
+            target_sync_every=every,
+            updates_per_transition=0.1,
+            hidden_sizes=(),
+            learning_rate=0.02,
+        )
+        agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+        agent.learn(envs, 20_000)
+        return float(agent.q_values(rooms.observations[:1])[0, 0])
+
+    with pytest.warns(UserWarning, match=r"learn: the target network was copied to 3 times") as got:
+        assert first_value(500) < 0.05
+    told = re.search(
+        r"discount=0.9 looks 10 ahead. Set .*target_sync_every to (\d+)", str(got[0].message)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert first_value(int(told[1])) == pytest.approx(0.9**11, abs=0.02)
+
+
+def test_a_call_without_a_gradient_step_is_told():
+    agent, envs = bandit_agent(1e4)
+    with pytest.warns(
+        UserWarning, match=r"learn: 904 transitions are stored, too few .*_starts=1000"
+    ):
+        agent.learn(envs, 900)
+    assert agent.updates == 0
 
 
 WELL_TUNED = {
