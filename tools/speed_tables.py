@@ -81,6 +81,12 @@ def bench(result: Result) -> str:
                 share = {key: 100 * value for key, value in row.get("share_of_floor", {}).items()}
                 line.append(with_range(share) if share else "")
         lines += table(head, cells)
+        lines += [
+            f"A {row['name'].partition(', ')[2]} update costs {with_range(row['times_cost'])} "
+            "times a uniform one."
+            for row in rows
+            if "times_cost" in row
+        ]
         compiled = [
             f"{row['name'].partition(', ')[2]} {row['compile_seconds']:.1f} s"
             for row in rows
