@@ -31,7 +31,7 @@ class DQNConfig:
     discount: float = setting(0.97, check_number, 0.0, 1.0)
     """Gamma. With 0 the agent is myopic; with 1 every session must end."""
 
-    learning_rate: float = setting(1e-3, check_number, _TINY, 1.0)
+    learning_rate: float = setting(1.6e-3, check_number, _TINY, 1.0)
     """Adam's step size at the start of a training call."""
 
     learning_rate_end: float | None = setting(2e-5, check_number, 0.0, 1.0, optional=True)
@@ -50,8 +50,9 @@ class DQNConfig:
     learning_starts: int = setting(1_000, check_whole, 1, _HUGE)
     """Transitions stored before any gradient step is earned; at most `buffer_size`."""
 
-    updates_per_transition: float = setting(0.05, check_number, 0.0, 1000.0)
-    """Gradient steps per stored transition, e.g. 1.0 or 0.1. They are made 32 at a time."""
+    updates_per_transition: float = setting(0.5, check_number, 0.0, 1000.0)
+    """Gradient steps per stored transition. They are made 32 at a time. The Shop, whose
+    transitions cost next to nothing, is trained with 0.02."""
 
     target_sync_every: int | None = setting(None, check_whole, 1, _HUGE, optional=True)
     """Gradient steps between two hard copies into the target network, but for `target_tau`. None:
@@ -66,14 +67,14 @@ class DQNConfig:
     epsilon_end: float = setting(0.05, check_number, 0.0, 1.0)
     """Exploration from `epsilon_fraction` of the call on."""
 
-    epsilon_fraction: float = setting(0.5, check_number, 0.0, 1.0)
+    epsilon_fraction: float = setting(0.1, check_number, 0.0, 1.0)
     """Share of a training call over which epsilon falls in a line."""
 
     loss: str = setting("mse", check_choice, "mse", "huber")
     """On the chosen action's value: "mse", or "huber" (delta 1), whose values can run away where TD
     errors stay above 1: there all errors weigh the same, large or small (the book, chapter 6)."""
 
-    double: bool = setting(True, check_bool)
+    double: bool = setting(False, check_bool)
     """Double DQN's target (van Hasselt, Guez & Silver, arXiv:1509.06461, equation 4)."""
 
     dueling: bool = setting(False, check_bool)
@@ -103,10 +104,10 @@ class DQNConfig:
         """Gradient steps between two hard copies, in a training call of so many gradient steps.
 
         A copy hands rewards one step further back, and the discount looks 1 / (1 - discount) steps
-        ahead. Unless `target_sync_every` is set, a call makes twice as many copies as that, but at
+        ahead. Unless `target_sync_every` is set, a call makes four times as many copies as that, at
         least 40 and at most 1,000.
         """
         if self.target_sync_every is not None:
             return self.target_sync_every
         horizon = 1.0 / max(1.0 - self.discount, _TINY)
-        return max(1, round(updates / min(max(40.0, 2.0 * horizon), 1000.0)))
+        return max(1, round(updates / min(max(40.0, 4.0 * horizon), 1000.0)))

@@ -30,7 +30,7 @@ import numpy as np
 
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.studies.study import rows
-from dqnrec_lite.studies.worlds import WORLDS, WorldStudy
+from dqnrec_lite.studies.worlds import FRESH, WORLDS, WorldStudy
 
 SEEDS = range(5)
 FIRST, OTHERS = ("shop", "cartpole"), ("pocket", "random", "acrobot")
@@ -68,7 +68,8 @@ class Candidate(NamedTuple):
 
 
 CANDIDATES = [Candidate(*made) for made in product((False, True), HORIZONS, LEARNING_RATES)]
-FINALISTS: list[Candidate] = []  # of `finalists`, once the rows of `FIRST` were there
+# What `finalists` says of the stored rows of `FIRST`.
+FINALISTS = [Candidate(double, 4, rate) for double in (False, True) for rate in (1.6e-3, 2.5e-3)]
 
 
 def _study(world: str, candidates: Sequence[Candidate]) -> WorldStudy:
@@ -76,9 +77,26 @@ def _study(world: str, candidates: Sequence[Candidate]) -> WorldStudy:
     return WorldStudy(name=f"defaults_{world}", world=world, methods=methods, seeds=SEEDS)
 
 
+# The defaults as they were, written out; "now" is whatever `DQNConfig` has.
+BEFORE = {
+    "double": True,
+    "learning_rate": 1e-3,
+    "epsilon_fraction": 0.5,
+    "updates_per_transition": 0.05,
+    "target_sync_every": 500,
+}
 STUDIES = [
     *(_study(world, CANDIDATES) for world in FIRST),
     *(_study(world, FINALISTS) for world in OTHERS),
+    *(
+        WorldStudy(
+            name=f"fresh_{world}",
+            world=world,
+            methods={"before": {**BEFORE, **WORLDS[world].settings}, "now": {}},
+            seeds=FRESH,
+        )
+        for world in (*FIRST, *OTHERS)
+    ),
 ]
 
 

@@ -259,10 +259,10 @@ def test_the_target_network_stands_still_between_copies():
 
 @pytest.mark.parametrize(
     ("discount", "updates", "every"),
-    [(0.0, 4000, 100), (0.95, 4000, 100), (0.99, 4000, 20), (1.0, 4000, 4), (0.9, 10, 1)],
+    [(0.0, 4000, 100), (0.95, 4000, 50), (0.99, 4000, 10), (1.0, 4000, 4), (0.9, 10, 1)],
 )
 def test_unless_set_the_copies_are_a_share_of_the_call(discount, updates, every):
-    """Two for each step that the discount looks ahead, 40 at least and 1,000 at most."""
+    """Four for each step that the discount looks ahead, 40 at least and 1,000 at most."""
     assert DQNConfig(discount=discount).sync_every(updates) == every
     assert DQNConfig(discount=discount, target_sync_every=7).sync_every(updates) == 7
     agent = filled(DQN(BOX, TWO, replace(SMALL, discount=discount)))
