@@ -42,7 +42,7 @@ POLE = DQNConfig(
     buffer_size=50_000,
     updates_per_transition=1.0,
 )
-SHOP = DQNConfig(seed=0)
+SHOP = DQNConfig(seed=0, updates_per_transition=0.05)
 
 Row = dict[str, Any]
 
@@ -97,7 +97,7 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
     Updating is `learn` with so many gradient steps to a transition that nothing else matters.
     `learn` as a whole is timed from its second call on: replay is filled, everything compiled.
     """
-    configs = {"Double DQN": config, "DQN": replace(config, double=False)}
+    configs = {"Double DQN": replace(config, double=True), "DQN": config}
     agents = {name: agent_for(envs, settings) for name, settings in configs.items()}
     share = UPDATES / envs.num_envs
     updating = {
