@@ -104,10 +104,10 @@ class DQNConfig:
         """Gradient steps between two hard copies, in a training call of so many gradient steps.
 
         A copy hands rewards one step further back, and the discount looks 1 / (1 - discount) steps
-        ahead. Unless `target_sync_every` is set, a call makes four times as many copies as that, at
-        least 40 and at most 1,000.
+        ahead. Unless `target_sync_every` is set, a call makes four times as many copies as that, and
+        40 at least, but never one within less than 10 gradient steps.
         """
         if self.target_sync_every is not None:
             return self.target_sync_every
         horizon = 1.0 / max(1.0 - self.discount, _TINY)
-        return max(1, round(updates / min(max(40.0, 4.0 * horizon), 1000.0)))
+        return max(10, round(updates / max(40.0, 4.0 * horizon)))

@@ -190,7 +190,7 @@ def warn_of_useless(
 ) -> None:
     """Warn, once for each, of what makes a training call useless.
 
-    1. Not one gradient step was made, though some were wanted.
+    1. The replay buffer never held `learning_starts` transitions: no gradient step was made.
     2. The target network was copied to less often than the discount looks steps ahead, which is
        1 / (1 - discount): a copy hands the rewards one step further back (the book, chapter 5).
     3. The values have come less than half of the way to their targets. That is: the mean TD error
@@ -206,11 +206,10 @@ def warn_of_useless(
         updates: gradient steps made in the call; fewer than 100 tell nothing of values.
         every: gradient steps between two copies into the target network.
     """
-    if updates == 0 and config.updates_per_transition > 0:
+    if stored < config.learning_starts and config.updates_per_transition > 0:
         _warn(
-            f"{stored} transitions are stored, too few for a gradient step with DQNConfig."
-            f"learning_starts={config.learning_starts} and updates_per_transition="
-            f"{config.updates_per_transition}: nothing was learnt. Raise total_steps, or lower "
+            f"{stored} transitions are stored, fewer than DQNConfig.learning_starts="
+            f"{config.learning_starts}: nothing was learnt. Raise total_steps, or lower "
             "learning_starts"
         )
     if updates < 100:
