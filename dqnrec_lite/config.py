@@ -104,8 +104,8 @@ class DQNConfig:
         """Gradient steps between two hard copies, in a training call of so many gradient steps.
 
         A copy hands rewards one step further back, and the discount looks 1 / (1 - discount) steps
-        ahead. Unless `target_sync_every` is set, a call makes four times as many copies as that, and
-        40 at least, but never one within less than 10 gradient steps.
+        ahead. Unless `target_sync_every` is set, a call makes four times as many copies as that, 40
+        at least, but never one within less than 10 gradient steps.
         """
         if self.target_sync_every is not None:
             return self.target_sync_every

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dqnrec_lite import DQNConfig
 from dqnrec_lite.studies import defaults, improvements, study
 from dqnrec_lite.studies.__main__ import main
 from dqnrec_lite.studies.defaults import Candidate
 from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
+from dqnrec_lite.studies.worlds import WORLDS
 
 
 def made(**sizes: float) -> np.ndarray:
@@ -96,6 +98,20 @@ def test_regret_is_counted_in_differences_that_matter_and_the_best_go_on():
     assert found[names[0]] == pytest.approx({"shop": 2.0, "cartpole": 0.0})
     assert [one.name for one in defaults.finalists(scores)][:3] == names[:3]
     assert len(defaults.finalists(scores)) == defaults.NUM_FINALISTS
+
+
+def test_the_defaults_are_what_the_rule_says_of_the_stored_rows():
+    assert defaults.finalists(defaults.mean_scores(defaults.FIRST)) == defaults.FINALISTS
+    chosen, config = defaults.choose(defaults.mean_scores()), DQNConfig()
+    assert (chosen.double, chosen.learning_rate) == (config.double, config.learning_rate)
+    for name, value in defaults.SHARED.items():
+        assert getattr(config, name) == value
+    for world in (*defaults.FIRST, *defaults.OTHERS):
+        own = {**defaults.SHARED, **WORLDS[world].settings}
+        updates = own["updates_per_transition"] * WORLDS[world].total_steps
+        discount = own.get("discount", config.discount)
+        every = DQNConfig(discount=discount).sync_every(updates)
+        assert every == chosen.changes(world)["target_sync_every"]
 
 
 def test_a_study_whose_rows_are_not_made_yet_cannot_be_verified(capsys, monkeypatch, tmp_path):
