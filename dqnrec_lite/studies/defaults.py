@@ -33,6 +33,7 @@ from dqnrec_lite.studies.study import rows
 from dqnrec_lite.studies.worlds import FRESH, WORLDS, WorldStudy
 
 SEEDS = range(5)
+MORE = {"cartpole": range(5, 25), "shop": range(5, 15)}  # of the finalists
 FIRST, OTHERS = ("shop", "cartpole"), ("pocket", "random", "acrobot")
 SHARED = {"updates_per_transition": 0.5, "epsilon_fraction": 0.1}
 # Copies into the target network in a call, in horizons of the discount; 40 at least.
@@ -72,9 +73,11 @@ CANDIDATES = [Candidate(*made) for made in product((False, True), HORIZONS, LEAR
 FINALISTS = [Candidate(double, 4, rate) for double in (False, True) for rate in (1.6e-3, 2.5e-3)]
 
 
-def _study(world: str, candidates: Sequence[Candidate]) -> WorldStudy:
+def _study(
+    world: str, candidates: Sequence[Candidate], seeds: Sequence[int] = SEEDS, name: str = ""
+) -> WorldStudy:
     methods = {one.name: one.changes(world) for one in candidates}
-    return WorldStudy(name=f"defaults_{world}", world=world, methods=methods, seeds=SEEDS)
+    return WorldStudy(name=name or f"defaults_{world}", world=world, methods=methods, seeds=seeds)
 
 
 # The defaults as they were, written out; "now" is whatever `DQNConfig` has.
@@ -88,6 +91,7 @@ BEFORE = {
 STUDIES = [
     *(_study(world, CANDIDATES) for world in FIRST),
     *(_study(world, FINALISTS) for world in OTHERS),
+    *(_study(world, FINALISTS, seeds, f"defaults_{world}_more") for world, seeds in MORE.items()),
     *(
         WorldStudy(
             name=f"fresh_{world}",
