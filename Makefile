@@ -153,6 +153,7 @@ peers-speed:
 	@$(PEERS_PY) benchmarks/peers_speed.py
 
 peers-tasks:
+	@$(PEERS_PY) benchmarks/peers_torch.py
 	@$(PEERS_PY) benchmarks/peers_sb3.py dqnrec_lite/studies/rows/peers_sb3.jsonl
 
 # Sphinx warns about a page only when it reads it: after a failure all pages must be read again.

@@ -3,7 +3,8 @@
 A table on the screen, and the same as JSON in `book/data/bench.json`, which the book shows. What
 belongs together is measured in turn. The first round warms up and compiles; it counts nowhere. The
 floor has as many BLAS threads as serve it best, one or all; shares of it are taken within a round.
-An error if the Shop makes less than a million pages a second on one core.
+An error if the Shop makes less than a million pages a second on one core, or if an update from
+prioritised replay costs more than 1.3 times one from uniform replay.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ RESULT = ROOT / "book/data/bench.json"
 ROUNDS = 7
 UPDATES = 2_048  # timed at once
 REQUIRED = 1_000_000  # pages a second of the Shop, one core
+MOST = 1.3  # times the cost of a uniform update, for a prioritised one
 POLE = DQNConfig(
     seed=0,
     discount=0.99,
@@ -40,7 +42,7 @@ POLE = DQNConfig(
     buffer_size=50_000,
     updates_per_transition=1.0,
 )
-SHOP = DQNConfig(seed=0)
+SHOP = DQNConfig(seed=0, updates_per_transition=0.05)
 
 Row = dict[str, Any]
 
@@ -95,7 +97,7 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
     Updating is `learn` with so many gradient steps to a transition that nothing else matters.
     `learn` as a whole is timed from its second call on: replay is filled, everything compiled.
     """
-    configs = {"Double DQN": config, "DQN": replace(config, double=False)}
+    configs = {f"{name}DQN": replace(config, double=bool(name)) for name in ("Double ", "")}
     agents = {name: agent_for(envs, settings) for name, settings in configs.items()}
     share = UPDATES / envs.num_envs
     updating = {
@@ -134,6 +136,22 @@ def training(task: str, envs: VectorEnv, config: DQNConfig, steps: int) -> list[
         for key, of in (("compile_seconds", compiling), ("threads", threads)):
             if row["name"] in of:
                 row[key] = of[row["name"]]
+    return rows
+
+
+def prioritising(task: str, envs: VectorEnv, config: DQNConfig) -> list[Row]:
+    """Updating from prioritised replay and from uniform, in turn; how many times the cost."""
+    share = UPDATES / envs.num_envs
+    settings = replace(config, learning_starts=1, updates_per_transition=share)
+    kinds = {"uniform": settings, "prioritised": replace(settings, prioritised=0.6)}
+    agents = {f"updating, {kind}": agent_for(envs, one) for kind, one in kinds.items()}
+    for agent in agents.values():
+        fill(agent)
+    works = [lambda n=name: {n: update_rate(agents[n], envs)} for name in agents]
+    rates = in_turn(works, ROUNDS - 2)
+    rows = [row | {"unit": "updates/s"} for row in rows_of(f"{task}: what priorities cost", rates)]
+    uniform, prioritised = rates.values()
+    rows[1]["times_cost"] = spread([u / p for u, p in zip(uniform, prioritised, strict=True)])
     return rows
 
 
@@ -214,6 +232,9 @@ def table(rows: list[Row]) -> str:
         if "share_of_floor" in row:
             share = "{:.0%} ({:.0%} to {:.0%})".format(*row["share_of_floor"].values())
             notes.append(f"{share} of the NumPy floor")
+        if "times_cost" in row:
+            times = "{:.2f} ({:.2f} to {:.2f})".format(*row["times_cost"].values())
+            notes.append(f"{times} times the cost of uniform")
         if "compile_seconds" in row:
             notes.append(f"compiled in {row['compile_seconds']:.1f} s")
         if "threads" in row:
@@ -237,14 +258,17 @@ def main() -> int:
         ("CartPole-v1", gym.make_vec("CartPole-v1", num_envs=8), POLE, 6_000),
         ("Shop", make_shop(64, seed=0), SHOP, 60_000),
     ]
-    for task in tasks:
-        more = training(*task)
-        print(table(more), flush=True)
-        rows += more
+    for task, envs, config, steps in tasks:
+        for more in (training(task, envs, config, steps), prioritising(task, envs, config)):
+            print(table(more), flush=True)
+            rows += more
     store(rows)
     print(f"\nStored in {RESULT.relative_to(ROOT)}.")
     if rows[0]["median"] < REQUIRED:
         print(f"Too slow: {REQUIRED:,} pages a second are required.", file=sys.stderr)
+        return 1
+    if any(row["times_cost"]["median"] > MOST for row in rows if "times_cost" in row):
+        print(f"Too slow: a prioritised update may cost {MOST} uniform ones.", file=sys.stderr)
         return 1
     return 0
 

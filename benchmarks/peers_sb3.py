@@ -56,9 +56,10 @@ def config_of(study: str, method: str, seed: int) -> DQNConfig:
     loss = method.split(", ")[1]
     if study == "shop":
         share = SHOP_UPDATES / SHOP_LANES
-        return shop_config(
-            seed, loss=loss, double=False, updates_per_transition=share, epsilon_fraction=0.1
-        )
+        return shop_config(  # as they were when theirs was run
+            seed, loss=loss, double=False, updates_per_transition=share, learning_rate=1e-3,
+            target_sync_every=500, epsilon_fraction=0.1,
+        )  # fmt: skip
     changes = POLE if study == "cartpole" else {}
     return replace(TASKS[study].config("DQN", seed), loss=loss, double=False, **changes)
 

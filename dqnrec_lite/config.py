@@ -51,10 +51,12 @@ class DQNConfig:
     """Transitions stored before any gradient step is earned; at most `buffer_size`."""
 
     updates_per_transition: float = setting(0.05, check_number, 0.0, 1000.0)
-    """Gradient steps per stored transition, e.g. 1.0 or 0.1. They are made 32 at a time."""
+    """Gradient steps per stored transition. They are made 32 at a time. The Shop, whose
+    transitions cost next to nothing, is trained with 0.02."""
 
-    target_sync_every: int = setting(500, check_whole, 1, _HUGE)
-    """Gradient steps between two hard copies into the target network, but for `target_tau`."""
+    target_sync_every: int | None = setting(500, check_whole, 1, _HUGE, optional=True)
+    """Gradient steps between two hard copies into the target network, but for `target_tau`. None:
+    a share of the training call, see `sync_every`."""
 
     target_tau: float | None = setting(None, check_number, _TINY, 1.0, optional=True)
     """None: hard copies. Else the target network moves by this share at each gradient step."""
@@ -97,3 +99,15 @@ class DQNConfig:
                     f"DQNConfig.{name}={getattr(self, name)}: at most buffer_size="
                     f"{self.buffer_size} expected"
                 )
+
+    def sync_every(self, updates: float) -> int:
+        """Gradient steps between two hard copies, in a training call of so many gradient steps.
+
+        A copy hands rewards one step further back, and the discount looks 1 / (1 - discount) steps
+        ahead. Where `target_sync_every` is None, a call makes four times as many copies as that, 40
+        at least, but never one within less than 10 gradient steps.
+        """
+        if self.target_sync_every is not None:
+            return self.target_sync_every
+        horizon = 1.0 / max(1.0 - self.discount, _TINY)
+        return max(10, round(updates / max(40.0, 4.0 * horizon)))

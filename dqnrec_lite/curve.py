@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from dqnrec_lite._checks import check_whole
+from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.sessions import Step
 
 CURVE_POINTS = 50  # rows of a learning curve
@@ -184,26 +185,43 @@ def _write_summary(row: dict[str, float]) -> None:
                 tf.summary.scalar(name, value, step=int(row["transitions"]))
 
 
-def warn_if_out_of_reach(found: Any, reward: np.ndarray, updates: int) -> None:
-    """Warn if the values have come less than half of the way to their targets.
+def warn_of_useless(
+    config: DQNConfig, found: Any, reward: np.ndarray, stored: int, updates: int
+) -> None:
+    """Warn, once for each, of what makes a training call useless.
 
-    That is: the mean TD error is more than half of the mean target, and more than twice its own
-    standard deviation, so that neither noise explains it, nor that Huber's loss aims at the median,
-    which lies within one of the mean.
+    1. The replay buffer never held `learning_starts` transitions: no gradient step was made.
+    2. The values have come less than half of the way to their targets. That is: the mean TD error
+       is more than half of the mean target, and more than twice its own standard deviation, so that
+       neither noise explains it, nor that Huber's loss aims at the median, which lies within one of
+       the mean.
 
     Args:
-        found: `Updates.loss` of stored transitions.
+        config: the settings.
+        found: `Updates.loss` of some stored transitions.
         reward: (batch,) their rewards.
-        updates: gradient steps made for them; fewer than 100 tell nothing.
+        stored: transitions in the replay buffer.
+        updates: gradient steps made in the call; fewer than 100 tell nothing of values.
     """
+    if stored < config.learning_starts and config.updates_per_transition > 0:
+        _warn(
+            f"{stored} transitions are stored, fewer than DQNConfig.learning_starts="
+            f"{config.learning_starts}: nothing was learnt. Raise total_steps, or lower "
+            "learning_starts"
+        )
+    if updates < 100:
+        return
     error, q = np.asarray(found.td_error), np.asarray(found.q_value)
     gap = abs(error.mean())
-    if updates >= 100 and gap > 0.5 * abs((error + q).mean()) and gap > 2.0 * error.std():
+    if gap > 0.5 * abs((error + q).mean()) and gap > 2.0 * error.std():
         size = np.abs(reward).mean()
-        warnings.warn(
-            f"learn: rewards are {size:.3g} in size, but after {updates} gradient steps the values "
-            f"are {np.abs(q).mean():.3g}, and their targets lie {gap:.3g} away: steps of this size "
-            f"do not reach them. Divide the rewards by {size:.1g}, or raise "
-            "DQNConfig.learning_rate, updates_per_transition or total_steps",
-            stacklevel=3,
+        _warn(
+            f"rewards are {size:.3g} in size, but after {updates} gradient steps the values are "
+            f"{np.abs(q).mean():.3g}, and their targets lie {gap:.3g} away: steps of this size do "
+            f"not reach them. Divide the rewards by {size:.1g}, or raise DQNConfig.learning_rate, "
+            "updates_per_transition or total_steps"
         )
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"learn: {what}", stacklevel=4)  # whoever called `learn`

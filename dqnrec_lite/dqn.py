@@ -26,7 +26,7 @@ from dqnrec_lite._checks import (
     check_whole,
 )
 from dqnrec_lite.config import DQNConfig
-from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_if_out_of_reach
+from dqnrec_lite.curve import CurveWriter, LearningCurve, TrainingCall, warn_of_useless
 from dqnrec_lite.networks import build_q_network, sync
 from dqnrec_lite.nstep import NStepWindow
 from dqnrec_lite.prioritised import BETA, PrioritisedReplay
@@ -208,11 +208,12 @@ class DQN:
         if checkpoint_dir is not None:  # better now than after hours of training
             os.makedirs(checkpoint_dir, exist_ok=True)
         curve = CurveWriter(self._q, call, self.config.discount, progress)
-        before = self.updates
+        before, share = self.updates, self.config.updates_per_transition
+        every = self.config.sync_every(share * total_steps)
         self.unfinished = None  # from here on `call` is what runs
         self._learning = True
         try:
-            with curve, UpdateThread(self.updater) as thread:
+            with curve, UpdateThread(self.updater, every) as thread:
                 while call.done < total_steps:
                     until = call.next_checkpoint if checkpoint_dir is not None else total_steps
                     self.learn_until(until, call, sessions, thread, curve)
@@ -222,7 +223,8 @@ class DQN:
             self._learning = False
             sync(self.actor, self.q_network)
         stored = ReplayBuffer.sample(self.replay, 1000, np.random.default_rng(0))  # uniformly
-        warn_if_out_of_reach(self.updater.loss(stored), stored.reward, self.updates - before)
+        told = self.updater.loss(stored), stored.reward, len(self.replay), self.updates - before
+        warn_of_useless(self.config, *told)
         return curve.finish()
 
     def learn_until(
@@ -286,13 +288,13 @@ class DQN:
         self._check_replay()
         calls = range(0, count, UPDATES_PER_CALL)
         hidden = bool(os.environ.get("TQDM_DISABLE"))
-        total = 0.0
+        total, every = 0.0, self.config.sync_every(count)
         try:
             for done in tqdm(calls, unit="call", disable=hidden, leave=False):
                 size = min(UPDATES_PER_CALL, count - done)
                 batches, rate = self.sample(size, done / count), self.config.learning_rate
                 self.updates += size
-                learnt = self.updater.run(batches, self.updates - size, rate)
+                learnt = self.updater.run(batches, self.updates - size, rate, every)
                 self._learn_priorities(learnt)
                 total += size * float(learnt.td_error)
         finally:

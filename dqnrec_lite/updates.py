@@ -90,24 +90,25 @@ class Updates:
         self.optimizer.apply(tape.gradient(found.loss, variables), variables)
         return found
 
-    def sync_if_due(self, update: tf.Tensor | int) -> None:
+    def sync_if_due(self, update: tf.Tensor | int, every: tf.Tensor | int) -> None:
         """Move the target network, if its turn has come, after gradient step number `update`."""
         if self.config.target_tau is not None:
             sync(self.target_network, self.q_network, self.config.target_tau)
         else:
             tf.cond(
-                tf.equal(update % self.config.target_sync_every, 0),
+                tf.equal(update % every, 0),
                 lambda: sync(self.target_network, self.q_network),
                 lambda: None,
             )
 
-    def run(self, batches: Batch, before: int, learning_rate: float) -> Learnt:
+    def run(self, batches: Batch, before: int, learning_rate: float, sync_every: int) -> Learnt:
         """One gradient step for each leading row of `batches`, in one compiled call.
 
         Args:
             batches: tensors (count, batch_size, ...).
             before: gradient steps made before these; decides when the target network moves.
             learning_rate: Adam's step size.
+            sync_every: gradient steps between two hard copies into the target network.
 
         Raises:
             ValueError: training diverges.
@@ -115,8 +116,8 @@ class Updates:
         kind = batches.next_action_mask is not None, batches.weight is not None
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(*kind)
-        scalars = tf.constant(before, tf.int64), tf.constant(learning_rate, tf.float32)
-        learnt = self._compiled[kind](batches, *scalars)
+        counts = tf.constant(before, tf.int64), tf.constant(sync_every, tf.int64)
+        learnt = self._compiled[kind](batches, *counts, tf.constant(learning_rate, tf.float32))
         self.check_not_diverged([learnt.td_error], before + batches.action.shape[0])
         return learnt
 
@@ -128,8 +129,10 @@ class Updates:
                 f"try a learning_rate below {self.config.learning_rate}"
             )
 
-    def _run(self, batches: Batch, before: tf.Tensor, learning_rate: tf.Tensor) -> Learnt:
-        """`run` before it is compiled: `before` and `learning_rate` are tensors."""
+    def _run(
+        self, batches: Batch, before: tf.Tensor, sync_every: tf.Tensor, learning_rate: tf.Tensor
+    ) -> Learnt:
+        """`run` before it is compiled: all numbers are tensors."""
         self.optimizer.learning_rate = learning_rate  # a variable of Keras: assigned in each call
         count = tf.shape(batches.action)[0]
 
@@ -137,7 +140,7 @@ class Updates:
 
         def one_step(i: tf.Tensor, td_error: tf.Tensor, q: tf.Tensor, *each: Any) -> tuple:
             found = self.step(batches.apply(lambda array: array[i]))
-            self.sync_if_due(before + tf.cast(i, tf.int64) + 1)
+            self.sync_if_due(before + tf.cast(i, tf.int64) + 1, sync_every)
             size, value = tf.reduce_mean(tf.abs(found.td_error)), tf.reduce_mean(found.q_value)
             each = tuple(errors.write(i, found.td_error) for errors in each)
             return i + 1, td_error + size, q + value, *each
@@ -162,9 +165,9 @@ class Updates:
         actions = tf.TensorSpec(each, tf.int32)
         drawn = (numbers, tf.TensorSpec(each, tf.int64)) if prioritised else ()
         kinds = Batch(observations, actions, numbers, observations, numbers, numbers, masks, *drawn)
-        scalars = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
+        whole, number = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
         function = tf.function(self._run, autograph=False, jit_compile=True)
-        return function.get_concrete_function(kinds, *scalars)
+        return function.get_concrete_function(kinds, whole, whole, number)
 
 
 class UpdateThread:
@@ -175,8 +178,8 @@ class UpdateThread:
     a learner: Horgan et al., arXiv:1803.00933).
     """
 
-    def __init__(self, updates: Updates) -> None:
-        self.updates = updates
+    def __init__(self, updates: Updates, sync_every: int) -> None:
+        self.updates, self.sync_every = updates, sync_every
         self._thread = ThreadPoolExecutor(1)
         self._running: Future[Learnt] | None = None
 
@@ -188,8 +191,8 @@ class UpdateThread:
 
     def start(self, batches: Batch, before: int, learning_rate: float) -> Learnt | None:
         """Queue `Updates.run`, then wait for the call before, if any, and return its result."""
-        earlier = self._running
-        self._running = self._thread.submit(self.updates.run, batches, before, learning_rate)
+        earlier, told = self._running, (batches, before, learning_rate, self.sync_every)
+        self._running = self._thread.submit(self.updates.run, *told)
         return earlier.result() if earlier is not None else None
 
     def finish(self) -> Learnt | None:

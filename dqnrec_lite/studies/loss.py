@@ -26,6 +26,7 @@ def pole_config(seed: int, **changes: Any) -> DQNConfig:
         buffer_size=10_000,
         learning_starts=10_000,
         updates_per_transition=0.1,
+        epsilon_fraction=0.5,
         target_sync_every=50,
         double=False,
     )

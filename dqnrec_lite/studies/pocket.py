@@ -28,7 +28,10 @@ def pocket_config(seed: int) -> DQNConfig:
         updates_per_transition=0.0075,
         target_sync_every=150,
         epsilon_end=0.8,
+        epsilon_fraction=0.5,
+        learning_rate=1e-3,
         learning_rate_end=0.0,
+        double=True,
     )
 
 

@@ -28,6 +28,7 @@ SHARED: dict[str, Any] = {
     "batch_size": 256,
     "updates_per_transition": 0.5,
     "learning_rate_end": 0.0,
+    "double": True,
 }
 CARTPOLE: dict[str, Any] = {  # targets of several rewards, fresh data, a wide dueling network
     "hidden_sizes": (256, 256),

@@ -44,7 +44,7 @@ IMPOSSIBLE = {
     "buffer_size": [0, -5, 2.5, 10],
     "learning_starts": [0, -1, 1.5, 100_001],
     "updates_per_transition": [-0.1, np.nan, np.inf, "1", 1001],
-    "target_sync_every": [0, -1, 0.5, None],
+    "target_sync_every": [0, -1, 0.5],
     "target_tau": [0.0, -0.1, 1.1, np.nan],
     "epsilon_start": [-0.1, 1.1, np.nan, None],
     "epsilon_end": [-0.1, 1.1, np.nan, None],
@@ -188,7 +188,8 @@ def filled(agent: DQN, count: int = 500) -> DQN:
 
 def updated(agent: DQN, count: int, rate: float = 1e-3) -> Learnt:
     """One compiled call of `count` gradient steps."""
-    learnt = agent.updater.run(agent.sample(count), agent.updates, rate)
+    every = agent.config.sync_every(count)
+    learnt = agent.updater.run(agent.sample(count), agent.updates, rate, every)
     agent.updates += count
     return learnt
 
@@ -254,6 +255,22 @@ def test_the_target_network_stands_still_between_copies():
     assert all(
         map(np.array_equal, agent.q_network.get_weights(), agent.target_network.get_weights())
     )
+
+
+@pytest.mark.parametrize(
+    ("discount", "updates", "every"),
+    [(0.0, 4000, 100), (0.95, 4000, 50), (0.99, 4000, 10), (1.0, 4000, 10), (0.9, 10, 10)],
+)
+def test_without_a_period_the_copies_are_a_share_of_the_call(discount, updates, every):
+    """Four for each step that the discount looks ahead, 40 at least; none within 10 steps."""
+    config = replace(SMALL, discount=discount, target_sync_every=None)
+    assert config.sync_every(updates) == every
+    assert replace(config, target_sync_every=7).sync_every(updates) == 7
+    agent = filled(DQN(BOX, TWO, config))
+    copies, run = [], agent.updater.run
+    agent.updater.run = lambda *call: copies.append(call[3]) or run(*call)
+    agent.update(updates)
+    assert set(copies) == {every}
 
 
 # --- The loop -------------------------------------------------------------------------------------
@@ -384,9 +401,9 @@ def rates_of(agent: DQN) -> list[float]:
     """The step sizes of all calls of updates from now on."""
     rates, run = [], agent.updater.run
 
-    def watched(batches, before, rate):
+    def watched(batches, before, rate, every):
         rates.append(rate)
-        return run(batches, before, rate)
+        return run(batches, before, rate, every)
 
     agent.updater.run = watched
     return rates
@@ -733,7 +750,7 @@ def test_a_second_call_explores_and_slows_down_as_the_first_did():
 
 
 def test_the_agent_acts_by_the_network_that_learns():
-    agent = filled(DQN(BOX, TWO, SMALL))
+    agent = filled(DQN(BOX, TWO, replace(SMALL, target_sync_every=500)))
     agent.update(UPDATES_PER_CALL)
     observations = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
     np.testing.assert_allclose(agent.q_values(observations), agent.q_network(observations), 1e-5)
@@ -775,9 +792,9 @@ class Slow:
         self.run, self.learnt = agent.updater.run, [agent.q_network.get_weights()]
         agent.updater.run, self.takes = self, 0.01  # seconds
 
-    def __call__(self, batches, before, rate):
+    def __call__(self, *call):
         time.sleep(self.takes)
-        learnt = self.run(batches, before, rate)
+        learnt = self.run(*call)
         self.learnt.append([weight.numpy() for weight in learnt.weights])
         return learnt
 
@@ -834,10 +851,10 @@ def test_whoever_asks_while_it_learns_is_answered_by_the_weights_that_act_and_wa
     slow, asked = Slow(agent), threading.Event()
     run, looked = slow.run, np.random.default_rng(0).random((50, agent.observation_size))
 
-    def waits(batches, before, rate):
+    def waits(batches, before, *others):
         if before == 2 * UPDATES_PER_CALL:
             assert asked.wait(60), "whoever asked waited for the updates"
-        return run(batches, before, rate)
+        return run(batches, before, *others)
 
     def ask():
         q = agent.q_values(looked)
@@ -879,10 +896,10 @@ def test_an_error_on_the_thread_comes_out_of_learn_and_the_agent_can_go_on():
     agent, envs = thread_agent()
     run = agent.updater.run
 
-    def fails(batches, before, rate):
+    def fails(batches, before, *others):
         if before >= 3 * UPDATES_PER_CALL:
             raise ValueError("training diverged")
-        return run(batches, before, rate)
+        return run(batches, before, *others)
 
     agent.updater.run = fails
     with pytest.raises(ValueError, match="training diverged"):

@@ -279,8 +279,8 @@ def test_a_log_that_cannot_be_learnt_from_is_refused():
 
 def bandit_agent(divide: float = 1.0):
     envs = Bandit(-9_999 / divide, -10_000 / divide)
-    agent = DQN(envs.single_observation_space, envs.single_action_space, DQNConfig(discount=0.0))
-    return agent, envs
+    config = DQNConfig(discount=0.0, learning_rate=1e-3, updates_per_transition=0.05)
+    return DQN(envs.single_observation_space, envs.single_action_space, config), envs
 
 
 def test_rewards_out_of_reach_are_told_with_a_cure_that_works():
@@ -298,6 +298,15 @@ def test_rewards_out_of_reach_are_told_with_a_cure_that_works():
         warnings.simplefilter("error")
         agent.learn(envs, 8000)
     np.testing.assert_allclose(agent.q_values(np.ones((1, 1))) * divide, -10_000, rtol=0.02)
+
+
+def test_a_call_without_a_gradient_step_is_told():
+    agent, envs = bandit_agent(1e4)
+    with pytest.warns(
+        UserWarning, match=r"learn: 904 transitions are stored, fewer than .*_starts=1000"
+    ):
+        agent.learn(envs, 900)
+    assert agent.updates == 0
 
 
 WELL_TUNED = {

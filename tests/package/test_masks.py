@@ -330,7 +330,7 @@ def test_a_gradient_step_uses_the_masked_target_and_all_allowed_is_as_no_mask(do
     expected = plain.reward[0] + 0.9 ** plain.steps[0] * live * value - q
     np.testing.assert_allclose(errors[2], expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(errors[2], errors[0])
-    compiled = agent.updater.run(masked.apply(tf.constant), agent.updates, 1e-3)
+    compiled = agent.updater.run(masked.apply(tf.constant), agent.updates, 1e-3, 1000)
     assert float(compiled.td_error) == pytest.approx(np.abs(expected).mean(), rel=1e-4)
 
 

@@ -383,7 +383,8 @@ def test_an_agent_that_has_learnt_promises_about_what_it_earns():
     joint = np.array([[[[0.8, 0.2]]], [[[0.0, 1.0]]]])
     mdp = FiniteMDP(joint, np.array([[[1.0]], [[0.0]]]), np.array([1.0, 0.0]),
                     np.array([False, True]), np.array([[1.0], [0.0]], np.float32))  # fmt: skip
-    config = DQNConfig(discount=0.9, hidden_sizes=(), learning_rate=0.03, target_sync_every=20)
+    kept = {"target_sync_every": 20, "updates_per_transition": 0.05}
+    config = DQNConfig(discount=0.9, hidden_sizes=(), learning_rate=0.03, **kept)
     envs = TabularVectorEnv(mdp, 64)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
     curve = agent.learn(envs, 20_000)

@@ -138,6 +138,17 @@ def test_training_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) 
     assert f"{row['median'] / 50:.0%} (" in bench.table(list(rows.values()))
 
 
+def test_what_priorities_cost_is_measured_beside_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 4)
+    monkeypatch.setattr(bench, "UPDATES", 64)
+    config = replace(bench.POLE, hidden_sizes=(8,), buffer_size=1_000)
+    rows = bench.prioritising("pole", gym.make_vec("CartPole-v1", num_envs=2), config)
+    assert [row["name"] for row in rows] == ["updating, uniform", "updating, prioritised"]
+    times = [u / p for u, p in zip(*(row["runs"] for row in rows), strict=True)]
+    assert rows[1]["times_cost"] == spread(times)
+    assert "times the cost of uniform" in bench.table(rows)
+
+
 def test_shares_of_the_floor_are_taken_within_a_round() -> None:
     """A machine that slows down by half changes no share."""
     rates = {"updating, DQN": [8.0, 4.0, 9.0], "NumPy floor, DQN": [10.0, 5.0, 18.0]}
@@ -157,6 +168,7 @@ def test_stored_figures_of_our_parts_are_those_of_their_runs() -> None:
     names = set()
     for config, task in ((bench.POLE, "CartPole-v1"), (bench.SHOP, "Shop")):
         rows = [row for row in found["rows"] if row["group"].startswith(f"{task}: ")]
+        rows = [row for row in rows if "priorities" not in row["group"]]
         again = bench.rows_of("", {row["name"]: row["runs"] for row in rows})
         bench.compare(again, config.updates_per_transition)
         for row, same in zip(rows, again, strict=True):
@@ -172,7 +184,7 @@ def test_the_book_shows_our_parts_as_they_were_stored(tmp_path) -> None:
     rates = {"updating, DQN": [8.0, 4.0, 9.0], "NumPy floor, DQN": [10.0, 5.0, 18.0]}
     rows = bench.rows_of("the pole", rates)
     bench.compare(rows, updates_per_transition=1.0)
-    rows[0]["compile_seconds"] = 1.23
+    rows[0] |= {"compile_seconds": 1.23, "times_cost": {"median": 1.1, "low": 1.0, "high": 1.2}}
     alone = bench.rows_of("simulator", {"Shop": [1e6]})[0] | {"unit": "transitions/s"}
     bench.store([alone, *rows], tmp_path / "bench.json")
     shown = speed_tables.bench(json.loads((tmp_path / "bench.json").read_text()))
@@ -183,6 +195,7 @@ def test_the_book_shows_our_parts_as_they_were_stored(tmp_path) -> None:
     assert "**Simulator; 1 rounds**" in shown
     assert "**The pole; 3 rounds**" in shown
     assert "Compiling comes before, once: DQN 1.2 s." in shown
+    assert "A DQN update costs 1.1 (1.0 to 1.2) times a uniform one." in shown
     assert f"Python {sys.version.split()[0]}, " in shown[-1]
     assert f"numpy {np.__version__}, " in shown[-1]
 

@@ -6,6 +6,7 @@ from scipy import stats
 
 from dqnrec_lite.studies import defaults, improvements, study
 from dqnrec_lite.studies.__main__ import main
+from dqnrec_lite.studies.defaults import Candidate
 from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
 
 
@@ -67,31 +68,34 @@ def test_every_world_of_the_studies_makes_its_settings():
 
 
 def test_the_rule_takes_the_smallest_worst_regret_and_the_plainest_of_equals():
-    one, two, three = (
-        defaults.Candidate(double, 0.05, "every 50") for double in (False, True, False)
+    slow, double, quick = (
+        Candidate(False, 1, 1e-3),
+        Candidate(True, 1, 1e-3),
+        Candidate(False, 4, 2.5e-3),
     )
-    three = three._replace(updates_per_transition=0.25)
-    far = dict.fromkeys(defaults.CANDIDATES, 9.0)
 
-    def chosen(**worst) -> defaults.Candidate:
-        named = {"one": one, "two": two, "three": three}
-        found = far | {named[name]: regret for name, regret in worst.items()}
-        return defaults.choose({c: {"shop": 0.0, "random": r} for c, r in found.items()})
+    def chosen(*worst: float) -> Candidate:
+        """Of the three, with these worst regrets, counted in CartPole's differences of 25."""
+        names = [one.name for one in (slow, double, quick)]
+        poles = {name: 500.0 - 25.0 * regret for name, regret in zip(names, worst, strict=True)}
+        ruler = {"unreached": 500.0} | poles
+        return defaults.choose({"shop": dict.fromkeys(names, 9.0), "cartpole": ruler})
 
-    assert chosen(one=2.0, two=1.0, three=3.0) == two
-    assert chosen(one=1.5, two=1.0, three=1.2) == one
-    assert chosen(one=1.6, two=1.0, three=1.4) == three  # more updates before Double DQN
+    assert chosen(2.0, 1.0, 3.0) == double
+    assert chosen(1.5, 1.0, 1.2) == slow
+    assert chosen(1.6, 1.0, 1.4) == quick  # more copies before Double DQN
 
 
-def test_regret_is_counted_in_differences_that_matter():
-    scores = {s.world: dict.fromkeys(s.methods, 1.0) for s in defaults.STUDIES}
-    last = defaults.CANDIDATES[-1]
-    scores["shop"][last.method("shop")] = 1.3
+def test_regret_is_counted_in_differences_that_matter_and_the_best_go_on():
+    names = [one.name for one in defaults.CANDIDATES]
+    scores = {"shop": dict.fromkeys(names, 9.0), "cartpole": dict.fromkeys(names, 400.0)}
+    scores["shop"][names[-1]] = 9.3
+    scores["cartpole"] |= dict.fromkeys(names[:3], 500.0)
     found = defaults.regrets(scores)
-    assert found[last]["shop"] == 0
-    assert found[defaults.CANDIDATES[0]] == pytest.approx(
-        {"shop": 2.0, "pocket": 0, "random": 0, "cartpole": 0, "acrobot": 0}
-    )
+    assert found[names[-1]] == pytest.approx({"shop": 0.0, "cartpole": 4.0})
+    assert found[names[0]] == pytest.approx({"shop": 2.0, "cartpole": 0.0})
+    assert [one.name for one in defaults.finalists(scores)][:3] == names[:3]
+    assert len(defaults.finalists(scores)) == defaults.NUM_FINALISTS
 
 
 def test_a_study_whose_rows_are_not_made_yet_cannot_be_verified(capsys, monkeypatch, tmp_path):
