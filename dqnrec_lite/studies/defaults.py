@@ -18,6 +18,10 @@ smaller steps.
 It must then hold on fresh seeds: at least 99 % of the optimum on average, and 95 % at worst, on
 random problems; CartPole 475 in 9 of 10; the Shop not worse than before, with the lower end of the
 paired interval above -0.15 euro.
+
+The rule's first choice, `FIRST_CHOICE`, did not hold on the seeds 3000 to 3009 (rows "fresh_..."):
+99.99 % on average and 99.9 % at worst on random problems; CartPole in 8 of 10 only; the Shop 0.09
+euro worse, [-0.21, 0.02]. So it was not taken, and these seeds have been looked at.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ import numpy as np
 
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.studies.study import rows
-from dqnrec_lite.studies.worlds import FRESH, WORLDS, WorldStudy
+from dqnrec_lite.studies.worlds import WORLDS, WorldStudy
 
 SEEDS = range(5)
 MORE = {"cartpole": range(5, 25), "shop": range(5, 15)}  # of the finalists
@@ -80,13 +84,19 @@ def _study(
     return WorldStudy(name=name or f"defaults_{world}", world=world, methods=methods, seeds=seeds)
 
 
-# The defaults as they were, written out; "now" is whatever `DQNConfig` has.
+# The defaults as they were.
 BEFORE = {
     "double": True,
     "learning_rate": 1e-3,
     "epsilon_fraction": 0.5,
     "updates_per_transition": 0.05,
     "target_sync_every": 500,
+}
+FIRST_CHOICE = {
+    **SHARED,
+    "double": False,
+    "learning_rate": 1.6e-3,
+    "target_sync_every": None,  # four horizons, 40 at least: `DQNConfig.sync_every`
 }
 STUDIES = [
     *(_study(world, CANDIDATES) for world in FIRST),
@@ -96,10 +106,13 @@ STUDIES = [
         WorldStudy(
             name=f"fresh_{world}",
             world=world,
-            methods={"before": {**BEFORE, **WORLDS[world].settings}, "now": {}},
-            seeds=FRESH,
+            methods={
+                "before": {**BEFORE, **WORLDS[world].settings},
+                "first choice": {**FIRST_CHOICE, **WORLDS[world].settings},
+            },
+            seeds=range(3000, 3010),
         )
-        for world in (*FIRST, *OTHERS)
+        for world in ("cartpole", "random", "shop")
     ),
 ]
 
