@@ -122,22 +122,9 @@ def faults(result: Result) -> str:
     return "\n".join([verdict, *table(["File", "Faults", "Caught"], lines), origin(result)])
 
 
-def torch(result: Result) -> str:
-    """What the smallest DQN in PyTorch computes beside ours, and what it learns."""
-    shares = sorted(result["shares"].values())
-    rows = [
-        ["same weights, largest difference of q", f"{result['q']:.0e}"],
-        ["same weights and batch, largest difference of the gradient", f"{result['gradient']:.0e}"],
-        [f"share of PocketShop's optimum, lowest of {len(shares)} seeds", f"{shares[0]:.4f}"],
-        [f"the same, median; {result['steps']:,} steps", f"{shares[len(shares) // 2]:.4f}"],
-    ]
-    return "\n".join([*table(["Check", "Found"], rows), origin(result)])
-
-
 TABLES: dict[str, Callable[[Result], str]] = {
     "peers": peers,
     "bench": bench,
     "notebooks": notebooks,
     "faults": faults,
-    "torch": torch,
 }
