@@ -2,7 +2,7 @@
 
 A factorial: each seed of each cell counts for every main effect, so that an effect's interval is
 that of all runs, and interactions come free. Equal transitions in every cell; the seconds stand
-beside the scores. The settings are the defaults, but for PocketShop, whose updates are fewer.
+beside the scores. The settings are the defaults, but for the updates on PocketShop.
 
 The cell that is best on the tuning seeds is the one against which other settings are then tried;
 what is said of effects comes from the fresh seeds.
