@@ -19,9 +19,18 @@ It must then hold on fresh seeds: at least 99 % of the optimum on average, and 9
 random problems; CartPole 475 in 9 of 10; the Shop not worse than before, with the lower end of the
 paired interval above -0.15 euro.
 
-The rule's first choice, `FIRST_CHOICE`, did not hold on the seeds 3000 to 3009 (rows "fresh_..."):
+The rule's first choice, `CHOICE`, did not hold on the seeds 3000 to 3009 (rows "fresh_..."):
 99.99 % on average and 99.9 % at worst on random problems; CartPole in 8 of 10 only; the Shop 0.09
 euro worse, [-0.21, 0.02]. So it was not taken, and these seeds have been looked at.
+
+Then, on tuning seeds again. In the Shop no default is to blame, but the number of copies: with one
+in 500 updates the same choice has 9.17 euro there, and 9.03 with one in 150 (`defaults_shop`). Its
+sessions end long before the discount's horizon, so the Shop's quickstart now says
+`target_sync_every=500` itself, which it had said silently before. On CartPole about one call in ten
+falls apart near its end, whatever was tried: of seeds 0 to 24 the choice passes with 23, with
+exploration that ends at 0.1 with 22, with three steps and a buffer of 10,000 with 24; of seeds 5 to
+14 dueling, 256 units or batches of 256 with 9, two steps 5, Double DQN and dueling 7, a period of
+32 with 7. So the choice stayed, and the seeds 3010 to 3019 say what it is worth ("again_...").
 """
 
 from __future__ import annotations
@@ -34,10 +43,10 @@ import numpy as np
 
 from dqnrec_lite.config import DQNConfig
 from dqnrec_lite.studies.study import rows
-from dqnrec_lite.studies.worlds import WORLDS, WorldStudy
+from dqnrec_lite.studies.worlds import FRESH, WORLDS, WorldStudy
 
 SEEDS = range(5)
-MORE = {"cartpole": range(5, 25), "shop": range(5, 15)}  # of the finalists
+MORE = {"cartpole": range(5, 25)}  # of the finalists
 FIRST, OTHERS = ("shop", "cartpole"), ("pocket", "random", "acrobot")
 SHARED = {"updates_per_transition": 0.5, "epsilon_fraction": 0.1}
 # Copies into the target network in a call, in horizons of the discount; 40 at least.
@@ -92,7 +101,7 @@ BEFORE = {
     "updates_per_transition": 0.05,
     "target_sync_every": 500,
 }
-FIRST_CHOICE = {
+CHOICE = {
     **SHARED,
     "double": False,
     "learning_rate": 1.6e-3,
@@ -108,9 +117,22 @@ STUDIES = [
             world=world,
             methods={
                 "before": {**BEFORE, **WORLDS[world].settings},
-                "first choice": {**FIRST_CHOICE, **WORLDS[world].settings},
+                "first choice": {**CHOICE, **WORLDS[world].settings, "target_sync_every": None},
             },
             seeds=range(3000, 3010),
+        )
+        for world in ("cartpole", "random", "shop")
+    ),
+    *(
+        WorldStudy(
+            name=f"again_{world}",
+            world=world,
+            methods={
+                name: {**settings, **WORLDS[world].settings}
+                for name, settings in (("before", BEFORE), ("choice", CHOICE))
+                if world == "shop" or settings is CHOICE
+            },
+            seeds=FRESH,
         )
         for world in ("cartpole", "random", "shop")
     ),

@@ -35,7 +35,10 @@ CELLS = {
     for chosen in product((0, 1), repeat=len(SWITCHES))
 }
 STUDIES = [
-    WorldStudy(name="improvements_shop", world="shop", methods=CELLS, total_steps=500_000),
+    WorldStudy(  # half of the quickstart's call, and as many copies
+        name="improvements_shop", world="shop", methods=CELLS, total_steps=500_000,
+        base={"target_sync_every": 250},
+    ),
     WorldStudy(
         name="improvements_pocket", world="pocket", methods=CELLS, total_steps=200_000,
         base={"updates_per_transition": 0.1},
@@ -43,7 +46,7 @@ STUDIES = [
     WorldStudy(name="improvements_cartpole", world="cartpole", methods=CELLS),
     WorldStudy(  # beside the cell "none" of the Shop: other eyes, same customers and budget
         name="improvements_gru", world="shop of events", methods={"GRU": {}}, total_steps=500_000,
-        networks={"GRU": gru_network}, seeds=FRESH,
+        base={"target_sync_every": 250}, networks={"GRU": gru_network}, seeds=FRESH,
     ),
 ]  # fmt: skip
 

@@ -36,7 +36,9 @@ def customer_seed(seed: int) -> int:
 
 def shop_config(seed: int, **changes: Any) -> DQNConfig:
     """Settings of the Shop's DQN: the quickstart's, trained twice as long."""
-    config = DQNConfig(seed=seed, updates_per_transition=0.02, buffer_size=500_000)
+    config = DQNConfig(
+        seed=seed, updates_per_transition=0.02, buffer_size=500_000, target_sync_every=500
+    )
     return replace(config, **changes)
 
 
