@@ -5,11 +5,13 @@
 writes rows as `dqnrec_lite.studies` does, one a run, to PATH. It can be stopped and goes on
 where it was. Needs what `requirements-peers.txt` lists; `make bench-peers` sees to that.
 
-What cannot be set equal: Stable-Baselines3 has no Double DQN (so ours runs without it too), throws
-one die a step for all sessions where ours throws one for each, draws first weights from another
-distribution, and makes its updates 4 by 4 and acts by the newest weights, where ours makes them 32
-by 32 and acts by weights that lack the last 32 to 64. Its loss is Huber and cannot be chosen; for
-"mse" the function that it calls is replaced.
+What cannot be set equal: Stable-Baselines3 has no Double DQN (so ours runs without it too), draws
+first weights from another distribution, throws one die a step for all sessions where ours throws
+one for each (and explores alone until learning starts), and makes its updates 4 by 4 and acts by
+the newest weights, where ours makes them 32 by 32 and acts by weights that lack the last 32 to 64.
+`LADDER` exchanges these three parts of ours for theirs, one after another. Batches are drawn
+uniformly with replacement by both, and both copy into the target network after as many updates.
+Its loss is Huber and cannot be chosen; for "mse" the function that it calls is replaced.
 """
 
 from __future__ import annotations
@@ -35,13 +37,19 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 
 from dqnrec_lite import DQN, DQNConfig, evaluate, make_shop, seed_everything
+from dqnrec_lite.networks import sync
+from dqnrec_lite.nstep import NStepWindow
+from dqnrec_lite.sessions import Sessions
 from dqnrec_lite.studies.shop import CUSTOMERS, customer_seed, shop_config
 from dqnrec_lite.studies.study import SEEDS, Outcome, Study, make_rows, settings_of, store
 from dqnrec_lite.studies.tasks import LANES, POINT_EPISODES, POINTS, TASKS, judging_seed
 
-# Two of each: the loss is part of the settings. Ours also with the first weights of theirs.
+# Two of each: the loss is part of the settings.
 OURS, OURS_HUBER = "ours, mse", "ours, huber"
-THEIR_WEIGHTS = ", their first weights"
+# Parts of theirs that ours takes over; each rung keeps those before it.
+LADDER = THEIR_WEIGHTS, ONE_DIE, MOMENTS = (
+    ", their first weights", ", their one die too", ", their moments too"
+)  # fmt: skip
 MSE, HUBER = "Stable-Baselines3, mse", "Stable-Baselines3, huber"
 # CartPole's settings and seeds as they were when theirs was run, which takes more than an hour.
 POLE = {"hidden_sizes": (128, 128), "dueling": False, "batch_size": 256}
@@ -156,15 +164,54 @@ def run_theirs(study: str, method: str, seed: int) -> Outcome:
 
 def run_ours(study: str, method: str, seed: int) -> Outcome:
     config = config_of(study, method, seed)
-    if study in TASKS:
+    if study in TASKS and not method.endswith((ONE_DIE, MOMENTS)):
         weights = their_weights(study, config) if method.endswith(THEIR_WEIGHTS) else None
         return TASKS[study].train(config, weights)
-    envs = make_shop(SHOP_LANES, seed=seed)
+    name, total_steps, lanes = size_of(study)
+    envs = make_shop(lanes, seed=seed) if study == "shop" else gym.make_vec(name, num_envs=lanes)
     agent = DQN(envs.single_observation_space, envs.single_action_space, config)
+    if method.endswith(LADDER):
+        agent.set_weights(their_weights(study, config))
     start = time.perf_counter()
-    agent.learn(envs, SHOP_STEPS)
+    if method.endswith((ONE_DIE, MOMENTS)):
+        learn_as_they_do(agent, envs, total_steps, moments=method.endswith(MOMENTS))
+    else:
+        agent.learn(envs, total_steps)
     seconds = time.perf_counter() - start
-    return Outcome(seconds, shop_figures(agent.predict, seed), None)
+    if study == "shop":
+        return Outcome(seconds, shop_figures(agent.predict, seed), None)
+    return Outcome(seconds, TASKS[study].judge(agent.predict, agent.q_values, seed), None)
+
+
+def learn_as_they_do(agent: DQN, envs: Any, total_steps: int, *, moments: bool) -> None:
+    """`DQN.learn`, plainly, with one die a step, and random actions until learning starts.
+
+    Args:
+        moments: make the updates that a step earns right after it, and act by the newest weights;
+            else 32 by 32, and act by the weights before the last 32, as ours does.
+    """
+    config, sessions = agent.config, Sessions(envs)
+    window = NStepWindow(config.n_step, config.discount)
+    block = round(sessions.num_envs * config.updates_per_transition) if moments else 32
+    every, done, owed = config.sync_every(config.updates_per_transition * total_steps), 0, 0.0
+    sessions.reset(seed=config.seed)
+    while done < total_steps:
+        progress, warm = done / total_steps, len(agent.replay) >= config.learning_starts
+        explores = agent.rng.random() < agent.epsilon(progress) if warm else True
+        observation = sessions.observations
+        action = agent.act(observation, float(explores), None)
+        step = sessions.step(action)
+        agent.replay.add(window.push(observation, action, step))
+        new = int(step.valid.sum())
+        done += new
+        owed += new * config.updates_per_transition if warm else 0.0
+        while owed >= block:
+            before = agent.q_network.get_weights()
+            rate = agent.learning_rate(progress)
+            agent.updater.run(agent.sample(block), agent.updates, rate, every)
+            agent.updates, owed = agent.updates + block, owed - block
+            agent.actor.set_weights(agent.q_network.get_weights() if moments else before)
+    sync(agent.actor, agent.q_network)
 
 
 def shop_figures(policy: Any, seed: int) -> dict[str, float]:
@@ -222,8 +269,9 @@ class Peers(Study):
 
 def peers(study: str, seeds: int) -> Peers:
     methods, chosen = [OURS, MSE], POLE_SEEDS if study == "cartpole" else SEEDS
+    methods += [OURS + rung for rung in LADDER]
     if study == "cartpole":
-        methods += [OURS_HUBER, HUBER, OURS + THEIR_WEIGHTS, OURS_HUBER + THEIR_WEIGHTS]
+        methods += [OURS_HUBER, HUBER, *(OURS_HUBER + rung for rung in LADDER)]
     return Peers(name=study, methods=dict.fromkeys(methods), seeds=chosen[:seeds])
 
 

@@ -13,8 +13,17 @@ __all__ = ["all_studies", "rows"]
 
 def all_studies() -> dict[str, Study]:
     """Every study by its name, in the order in which they run."""
-    from dqnrec_lite.studies import defaults, epsilon, improvements, loss, pocket, shop, tasks
+    from dqnrec_lite.studies import (
+        defaults,
+        epsilon,
+        improvements,
+        loss,
+        pocket,
+        promise,
+        shop,
+        tasks,
+    )
 
-    studies = [shop.STUDY, epsilon.STUDY, pocket.STUDY, loss.STUDY, *tasks.TASKS.values()]
-    studies += [*defaults.STUDIES, *improvements.STUDIES]
+    studies = [shop.STUDY, epsilon.STUDY, pocket.STUDY, promise.STUDY, loss.STUDY]
+    studies += [*tasks.TASKS.values(), *defaults.STUDIES, *improvements.STUDIES]
     return {study.name: study for study in studies}
