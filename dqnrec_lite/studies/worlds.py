@@ -27,7 +27,7 @@ from dqnrec_lite.envs.tabular import FiniteMDP, TabularVectorEnv, policy_value, 
 from dqnrec_lite.evaluation import evaluate
 from dqnrec_lite.studies.study import Outcome, Study, settings_of
 
-TUNING, FRESH = range(5), range(3010, 3020)
+TUNING, FRESH = range(5), range(3020, 3030)
 CUSTOMERS = 10_000
 
 
