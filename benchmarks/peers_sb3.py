@@ -206,11 +206,13 @@ def learn_as_they_do(agent: DQN, envs: Any, total_steps: int, *, moments: bool) 
         done += new
         owed += new * config.updates_per_transition if warm else 0.0
         while owed >= block:
-            before = agent.q_network.get_weights()
+            if not moments:
+                sync(agent.actor, agent.q_network)
             rate = agent.learning_rate(progress)
             agent.updater.run(agent.sample(block), agent.updates, rate, every)
             agent.updates, owed = agent.updates + block, owed - block
-            agent.actor.set_weights(agent.q_network.get_weights() if moments else before)
+            if moments:
+                sync(agent.actor, agent.q_network)
     sync(agent.actor, agent.q_network)
 
 
