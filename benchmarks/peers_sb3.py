@@ -271,9 +271,11 @@ class Peers(Study):
 
 def peers(study: str, seeds: int) -> Peers:
     methods, chosen = [OURS, MSE], POLE_SEEDS if study == "cartpole" else SEEDS
-    methods += [OURS + rung for rung in LADDER]
     if study == "cartpole":
-        methods += [OURS_HUBER, HUBER, *(OURS_HUBER + rung for rung in LADDER)]
+        methods += [OURS_HUBER, HUBER, OURS + THEIR_WEIGHTS]
+    apart = {"cartpole": OURS_HUBER, "mountaincar": OURS}  # where ours and theirs end apart
+    if study in apart:
+        methods += [apart[study] + rung for rung in LADDER]
     return Peers(name=study, methods=dict.fromkeys(methods), seeds=chosen[:seeds])
 
 
