@@ -32,8 +32,8 @@ tried there, on the tuning seeds 5 to 14. Those that pass, of ten: the choice wi
 units, batches of 256, an update for each transition, or exploration that ends at 0.1: 9; Double and
 dueling, or a period of 32: 7; two steps, or a buffer of 10,000: 5; an update in four transitions:
 1. Three steps and a buffer of 10,000 together pass with 33 of the seeds 0 to 34. But that pair
-costs PocketShop more than the 2 % that matter there: rows "steps_...". So the choice stayed, and
-who has a task like CartPole sets the pair.
+costs PocketShop more than the 2 % that matter there (rows "defaults_steps_..."). So the choice
+stayed, and who has a task like CartPole sets the pair.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ STUDIES = [
     _held("again", "shop", range(3010, 3020), {"before": BEFORE, "choice": CHOICE}),
     *(
         _held(
-            "steps",
+            "defaults_steps",
             world,
             seeds,
             {

@@ -68,7 +68,7 @@ def test_reading_rows_needs_no_tensorflow_and_hands_out_copies():
 
 
 def test_rows_that_do_not_exist_are_refused_by_name():
-    with pytest.raises(ValueError, match="study='shopping'; there are acrobot, cartpole"):
+    with pytest.raises(ValueError, match="study='shopping'; there are acrobot, again_"):
         studies.rows("shopping")
     with pytest.raises(ValueError, match="method='magic'; there are popular, random"):
         studies.rows("shop", "magic")
