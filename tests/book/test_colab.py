@@ -135,7 +135,7 @@ print(agent.updates, len(studies.rows("cartpole", "DQN")))
 """
     result = bare("\n".join([unpack.source, set_up.source, code]), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.endswith("32 10\n")
+    assert result.stdout.endswith("480 10\n")
 
 
 def test_a_copy_that_lacks_its_rows_says_which(bare, tmp_path):

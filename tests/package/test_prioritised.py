@@ -170,7 +170,7 @@ def test_without_beta_the_draws_count_alike_and_equal_priorities_have_weight_1()
 def test_a_call_of_updates_hands_back_the_td_error_of_each_draw():
     agent, plain = prioritised(), filled(DQN(BOX, TWO, SMALL), 60)
     batches = agent.sample(5)
-    learnt = agent.updater.run(batches, 0, 1e-3, 500)
+    learnt = agent.updater.run(batches, 0, SMALL.learning_rate, 500)
     np.testing.assert_array_equal(learnt.serial, batches.serial)
     assert learnt.td_errors.shape == batches.weight.shape
     mean = np.abs(learnt.td_errors).mean()
