@@ -148,6 +148,7 @@ check: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy dqnrec_lite
 	@.venv/bin/lint-imports --no-logo --no-cache
+	@$(PY) tools/notebooks.py --check
 
 peers-speed:
 	@$(PEERS_PY) benchmarks/peers_speed.py

@@ -10,11 +10,15 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 MAKE = [os.environ.get("MAKE", "make"), "--no-print-directory"]
 PYTEST = [sys.executable, "-m", "pytest"]
 TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
+# The digits after an approximately-equal sign may differ; nothing else may.
+APPROXIMATE = Path(__file__).resolve().parents[1] / "notebooks" / "approximate.cfg"
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
+NBVAL += ["--nbval-sanitize-with", str(APPROXIMATE)]
 TIMED = ["notebooks/14_faster.ipynb"]  # it measures time
 PARTS = {
     "format, lint, types": [*MAKE, "check"],

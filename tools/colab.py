@@ -14,6 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from notebooks import is_folded
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dqnrec_lite"
 ROWS = PACKAGE / "studies" / "rows"  # one file a study
@@ -88,12 +90,21 @@ def plain(text: str) -> str:
     return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)\s]*\)", r"\1", text)
 
 
+def fold_in_colab(cell: NotebookNode) -> None:
+    """Colab folds a cell that is a form; its title stands where the code was."""
+    if is_folded(cell):
+        cell.metadata["cellView"] = "form"
+        cell.source = cell.source.replace("# ", "# @title ", 1)
+
+
 def stand_alone(notebook: NotebookNode) -> NotebookNode:
     """The notebook with the package inside: after its title stand a note and the unpacking cell."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source)
+        else:
+            fold_in_colab(cell)
     notebook.cells[1:1] = [new_markdown_cell(NOTE, id="note"), unpack_cell(code)]
     return notebook
 

@@ -4,6 +4,9 @@
     python tools/notebooks.py 00_quickstart    run some
     python tools/notebooks.py --check          only say which are not in normal form
 
+A cell whose tags fold it (hide-input: its code; hide-cell: what it prints too) starts with a
+comment that says what is inside: the prompt in the book, and the line that JupyterLab shows.
+
 A cell that raises an error, writes to stderr or leaves a widget is a fault: the notebook is then
 left as it was. (tqdm's notebook bar heeds TQDM_DISABLE only where `disable=` passes it on.)
 
@@ -13,6 +16,7 @@ How long each notebook ran is kept in book/data/notebooks.json; nothing else dif
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +36,12 @@ from stored import ROOT, machine, versions, write
 FOLDER, TIMES = ROOT / "notebooks", ROOT / "book/data/notebooks.json"
 SECONDS_PER_CELL = 300
 KEPT_METADATA = ("mystnb", "tags")
+PROMPTS = ("code_prompt_show", "code_prompt_hide")  # of MyST-NB, for a folded cell
+FOLDED = {
+    "hide-input": {"source_hidden": True},
+    "hide-cell": {"source_hidden": True, "outputs_hidden": True},
+}
+LINES, WORDS = 450, 4_000  # the most that a chapter may show; aim at 300 and 3,000
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -50,13 +60,46 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return merged
 
 
+def prompt(cell: NotebookNode) -> str:
+    """What a folded cell says is inside: its first line, a comment; empty if there is none."""
+    return found[1] if (found := re.match(r"# (?:@title )?(.+)", cell.source)) else ""
+
+
+def fold(cell: NotebookNode) -> None:
+    """Make a tag that folds a cell in the book do so in JupyterLab too, with its prompt."""
+    found = FOLDED.keys() & set(cell.metadata.get("tags", []))
+    mystnb = {k: v for k, v in cell.metadata.get("mystnb", {}).items() if k not in PROMPTS}
+    for tag in found:
+        cell.metadata["jupyter"] = FOLDED[tag]
+        mystnb |= dict.fromkeys(PROMPTS, prompt(cell))
+    if mystnb:
+        cell.metadata["mystnb"] = mystnb
+    else:
+        cell.metadata.pop("mystnb", None)
+
+
+def is_folded(cell: NotebookNode) -> bool:
+    return bool(FOLDED.keys() & set(cell.metadata.get("tags", [])))
+
+
+def counts(notebook: NotebookNode) -> tuple[int, int]:
+    """What a reader sees: lines of code that are neither empty nor folded; words of prose."""
+    code = [c.source for c in notebook.cells if c.cell_type == "code" and not is_folded(c)]
+    prose = [c.source for c in notebook.cells if c.cell_type == "markdown"]
+    lines = sum(bool(line.strip()) for source in code for line in source.splitlines())
+    return lines, sum(len(source.split()) for source in prose)
+
+
 def normalise(notebook: NotebookNode) -> str:
     """The notebook as text, without what differs between two equal runs."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for index, cell in enumerate(notebook.cells):
         cell.id = cell.get("id") or f"cell-{index:02d}"
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT_METADATA}
+        cell.metadata = nbformat.from_dict(
+            {key: value for key, value in cell.metadata.items() if key in KEPT_METADATA}
+        )
+        fold(cell)
         if cell.cell_type == "code":
             cell.outputs = merge_streams(cell.outputs)
     return nbformat.writes(notebook).rstrip("\n") + "\n"
@@ -142,6 +185,8 @@ def main() -> int:
             text = path.read_text(encoding="utf-8")
             same = text == normalise(nbformat.reads(text, as_version=4))
             found = [] if same else ["not in normal form: run `make notebooks`"]
+            lines, words = counts(nbformat.reads(text, as_version=4))
+            print(f"{path.stem:24s}{lines:5d} lines of code that show {words:6,d} words")
         else:
             print(f"{path.name:40s}", end=" ", flush=True)
             found = run(path)

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from check import TIMED
+from check import NBVAL, PYTEST, TIMED
 from stored import ROOT
 
 FOUND = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # beyond NumPy's baseline
@@ -60,8 +60,7 @@ def run(variant: str, notebook: str) -> bool:
     """One notebook under one variant, as `make test` runs it: has it passed?"""
     settings = os.environ | {"TQDM_DISABLE": "1"} | VARIANTS[variant]
     settings = {name: value for name, value in settings.items() if value is not None}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval"]
-    command += ["--nbval-current-env", "--nbval-cell-timeout=300", f"notebooks/{notebook}.ipynb"]
+    command = [*PYTEST, *NBVAL, "-q", "-p", "no:cacheprovider", f"notebooks/{notebook}.ipynb"]
     start = time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
     seconds, outcome = time.perf_counter() - start, "passed"

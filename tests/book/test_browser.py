@@ -21,6 +21,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from figures import PHONE
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from test_form import PENDING
+
+from notebooks import FOLDED
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -40,7 +43,7 @@ PAGES = [
 # those belong to kinds of elements.
 DARK = ("book/errata.html", "book/glossary.html", "notebooks/05_bellman_targets.html")
 VIEWS = {
-    "desk": {"viewport": {"width": 1300, "height": 900}, "color_scheme": "light"},
+    "desk": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "disk": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
 }
 SEARCHES = {
@@ -167,10 +170,11 @@ def test_a_visit_meets_no_fault(contexts, addresses, view, name):
         page = visit.page
         found = [*missing_images(page), *raw_mathematics(page), *too_wide(page)]
         if view == "disk":
-            found += small_figures(page)
+            found += small_figures(page) + uncued(page)
         else:
             found += wrong_copies(page, name)
-            found += stuck_folds(page, name)
+            found += stuck_folds(page, name)  # afterwards all are open
+            found += clipped(page, name)
         if view == "desk" or name in DARK:
             found += serious(page)
         if view == "desk":
@@ -201,6 +205,23 @@ def raw_mathematics(page: Page) -> list[str]:
 def too_wide(page: Page) -> list[str]:
     beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return [f"the page is {beyond} pixels wider than the screen"] if beyond > 0 else []
+
+
+def clipped(page: Page, name: str) -> list[str]:
+    """Code and what it prints, where one must scroll to read a line, on a screen of this width."""
+    if Path(name).stem in PENDING or name.startswith("_modules/"):
+        return []
+    return page.evaluate("""() => [...document.querySelectorAll("article pre")]
+        .filter((e) => e.scrollWidth > e.clientWidth + 1)
+        .map((e) => `${e.scrollWidth - e.clientWidth} pixels cut: ${e.textContent}`)""")
+
+
+def uncued(page: Page) -> list[str]:
+    """Boxes that scroll on a phone and do not show it: the shade at the edge is not there."""
+    return page.evaluate("""() => [...document.querySelectorAll("article pre")]
+        .filter((e) => e.scrollWidth > e.clientWidth + 1)
+        .filter((e) => getComputedStyle(e).backgroundAttachment.indexOf("local") < 0)
+        .map((e) => `no sign that it scrolls: ${e.textContent.slice(0, 200)}`)""")
 
 
 def small_figures(page: Page) -> list[str]:
@@ -261,7 +282,7 @@ def wrong_copies(page: Page, name: str) -> list[str]:
 def stuck_folds(page: Page, name: str) -> list[str]:
     """Folded parts that do not open and shut by key and by mouse; afterwards all are open."""
     folds = page.locator("article details").all()
-    hidden = [c for c in cells_of(name) if "hide-cell" in c["metadata"].get("tags", [])]
+    hidden = [c for c in cells_of(name) if FOLDED.keys() & set(c["metadata"].get("tags", []))]
     if cells_of(name) and len(folds) != len(hidden):
         return [f"{len(folds)} folds on the page, {len(hidden)} in the notebook"]
     return [f"fold {number}: {fault}" for number, fold in enumerate(folds) for fault in stuck(fold)]
@@ -368,6 +389,7 @@ def test_a_visit_sees_what_is_wrong(contexts, tmp_path):
         assert any("nothing is not defined" in fault for fault in faults)
         assert len(missing_images(page)) == 2
         assert len(raw_mathematics(page)) == len(too_wide(page)) == len(small_figures(page)) == 1
+        assert len(clipped(page, "page.html")) == len(uncued(page)) == 1
         assert wrong_copies(page, "page.html") == [
             "nothing copied: silent_and_cut_off",
             "copied 'another text' where 'shown' is shown",
@@ -408,7 +430,7 @@ def test_a_click_on_a_copy_button_fills_the_clipboard(browser, addresses, view):
     context.set_default_timeout(MILLISECONDS)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     with opened(context, addresses[view], "notebooks/00_quickstart.html") as visit:
-        cell = visit.page.locator("div.cell_input").first
+        cell = visit.page.locator("div.cell_input:visible").first
         cell.hover()
         cell.locator("button.copybtn").click()
         visit.page.wait_for_function(

@@ -104,7 +104,7 @@ def test_a_copy_writes_the_package_as_it_is_and_only_the_rows_of_studies_that_it
         written = written_in(folder)
         assert written == {name: (colab.PACKAGE / name).read_bytes() for name in written}
         assert modules <= set(written), path.stem
-        assert set_up.source == code_cells(path)[0].source
+        assert set_up.source == code_cells(path)[0].source.replace("# ", "# @title ", 1)
         carried[path.stem] = {Path(name).stem for name in set(written) - modules}
     assert carried["02_shop_as_mdp"] == set()
     assert carried["06_q_network"] == {"loss"}
@@ -155,6 +155,16 @@ def test_a_file_that_is_there_already_is_left_and_named(bare, copies, tmp_path):
     assert result.stdout.endswith("differ from those in this cell: envs/shop.py\n")
     assert own.read_text() == "mine = 1\n"
     assert (tmp_path / "dqnrec_lite" / "replay.py").is_file()
+
+
+def test_what_the_book_folds_is_folded_in_colab_with_a_title(copies):
+    for path in copies.values():
+        for cell in code_cells(path):
+            folded = bool({"hide-cell", "hide-input"} & set(cell.metadata.get("tags", [])))
+            is_form = cell.metadata.get("cellView") == "form"
+            assert (
+                is_form == cell.source.startswith("# @title ") == (folded or cell.id == "package")
+            )
 
 
 def test_a_copy_reads_well_without_the_book(copies):

@@ -16,6 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 
 from dqnrec_lite import DQN, DQNConfig
+from notebooks import PROMPTS, is_folded
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -120,7 +121,7 @@ def test_a_saved_agent_that_holds_a_python_object_is_refused_and_the_object_does
 # --- Notebooks show all that they do -------------------------------------------------------------
 
 KINDS = {"text/plain", "image/png"}  # nothing that a browser would run
-TAGS = {"hide-cell", "snippet"}  # CONTRIBUTING.md says what each does
+TAGS = {"hide-cell", "hide-input", "snippet"}  # CONTRIBUTING.md says what each does
 LOADERS = {"script", "iframe", "object", "embed", "link", "meta", "base", "form", "style", "svg"}
 ADDRESSES = re.compile(r"\s*(javascript|vbscript|data:(?!image/(png|jpeg)))", re.I)
 
@@ -144,8 +145,12 @@ class Finder(HTMLParser):
 def hidden(cell) -> list[str]:
     """What a cell would do or conceal without the reader seeing it in its source."""
     found = [] if cell.cell_type in ("code", "markdown") else [f"a {cell.cell_type} cell"]
-    found += [f"metadata {key}" for key in set(cell.metadata) - {"tags", "mystnb"}]
-    found += [f"mystnb {key}" for key in set(cell.metadata.get("mystnb", {})) - {"image", "figure"}]
+    # A fold stands in the metadata twice, and is a tag; its prompt is the first line of the cell.
+    folds = is_folded(cell)
+    known = {"tags", "mystnb", *(("jupyter",) if folds else ())}
+    found += [f"metadata {key}" for key in set(cell.metadata) - known]
+    known = {"image", "figure", *(PROMPTS if folds else ())}
+    found += [f"mystnb {key}" for key in set(cell.metadata.get("mystnb", {})) - known]
     found += [f"tag {tag}" for tag in set(cell.metadata.get("tags", [])) - TAGS]
     found += ["an attachment"] if cell.get("attachments") else []
     texts = [cell.source] if cell.cell_type == "markdown" else []
