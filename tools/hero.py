@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = {
     "popular": "best-seller, always",
     "random": "random",
-    "myopic DQN": "short-sighted DQN",
+    "myopic DQN": "myopic DQN",
     "LinUCB": "LinUCB",
     "best fixed rule": "best of 768 fixed rules",
     "tabular": "Q-learning in a table",
     "item-to-item": "item-to-item",
-    "attentive rule": "thoughtful rule",
+    "attentive rule": "attentive rule",
     "DQN": "DQN",
     "oracle": "mind-reading oracle",
 }
