@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqnrec_lite._checks import check_kind, check_whole
+from dqnrec_lite._checks import check_integers, check_kind, check_whole
 from dqnrec_lite.encoding import BUY, IGNORE, VIEW
 from dqnrec_lite.envs.lanes import SingleLane
 from dqnrec_lite.envs.tabular import FiniteMDP, TabularVectorEnv
@@ -44,6 +44,22 @@ def pocket_state(interest: int, satisfaction: int, last: int) -> int:
     check_whole("satisfaction", satisfaction, 0, NUM_LEVELS - 1)
     check_whole("last", last, 0, len(CATEGORIES))
     return (interest * NUM_LEVELS + satisfaction) * 4 + last
+
+
+def pocket_parts(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interest, satisfaction and last of states given by number: the way back from `pocket_state`.
+
+    Args:
+        states: integers of any shape.
+
+    Returns:
+        Three int64 arrays of that shape.
+
+    Raises:
+        ValueError: a number is none of such a state; `GONE` has no parts.
+    """
+    interest, rest = np.divmod(check_integers("states", states, None, GONE), NUM_LEVELS * 4)
+    return interest, *np.divmod(rest, 4)
 
 
 def pocket_mdp(weights: RewardWeights = DEFAULT_WEIGHTS) -> FiniteMDP:
@@ -105,8 +121,7 @@ def _spread(
 def _observations() -> np.ndarray:
     """(81, 13) float32: one-hot interest (4), satisfaction (5) and last (4); zeros when gone."""
     rows = np.zeros((NUM_STATES, 13), np.float32)
-    interest, rest = np.divmod(np.arange(GONE), NUM_LEVELS * 4)
-    level, last = np.divmod(rest, 4)
+    interest, level, last = pocket_parts(np.arange(GONE))
     for offset, part in ((0, interest), (4, level), (9, last)):
         rows[np.arange(GONE), offset + part] = 1.0
     return rows

@@ -11,6 +11,7 @@ from dqnrec_lite.envs.pocket import (
     LEAVE,
     NUM_STATES,
     START_INTEREST,
+    pocket_parts,
     pocket_state,
     pocket_vector_env,
 )
@@ -34,6 +35,13 @@ def test_there_are_at_most_300_states_and_every_row_of_probabilities_sums_to_1(s
 def test_every_state_has_a_number_of_its_own():
     numbers = {pocket_state(i, s, last) for i in range(4) for s in range(5) for last in range(4)}
     assert numbers == set(range(GONE))
+
+
+def test_a_states_number_leads_back_to_its_parts():
+    parts = zip(*pocket_parts(np.arange(GONE)), strict=True)
+    assert [pocket_state(*map(int, part)) for part in parts] == list(range(GONE))
+    with pytest.raises(ValueError, match="states"):
+        pocket_parts(np.array([GONE]))
 
 
 def test_gone_is_absorbing_and_worth_nothing(shop):
