@@ -165,9 +165,10 @@ class CurveWriter:
             start_value = self.q(np.concatenate(self.ended_first), masks).max(axis=1).mean()
         measured = map(float, [*ended, start_value, *learned])
         self.call.curve.append((transitions, *measured, float(epsilon), stored))
-        self._begin_stretch()
         row = dict(zip(LearningCurve._fields, self.call.curve[-1], strict=True))
-        self.bar.set_postfix_str(f"return {row['mean_return']:.3g}, epsilon {epsilon:.2f}")
+        returned = f"return {row['mean_return']:.3g}, " if self.ended else ""
+        self.bar.set_postfix_str(f"{returned}epsilon {epsilon:.2f}")
+        self._begin_stretch()
         _write_summary(row)
 
     def finish(self) -> LearningCurve:

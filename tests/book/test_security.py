@@ -121,7 +121,12 @@ def test_a_saved_agent_that_holds_a_python_object_is_refused_and_the_object_does
 # --- Notebooks show all that they do -------------------------------------------------------------
 
 KINDS = {"text/plain", "image/png"}  # nothing that a browser would run
-TAGS = {"hide-cell", "hide-input", "snippet"}  # CONTRIBUTING.md says what each does
+TAGS = {
+    "hide-cell",
+    "hide-input",
+    "nbval-ignore-output",
+    "snippet",
+}  # CONTRIBUTING.md says what each does
 LOADERS = {"script", "iframe", "object", "embed", "link", "meta", "base", "form", "style", "svg"}
 ADDRESSES = re.compile(r"\s*(javascript|vbscript|data:(?!image/(png|jpeg)))", re.I)
 
