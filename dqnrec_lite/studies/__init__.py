@@ -15,6 +15,7 @@ def all_studies() -> dict[str, Study]:
     """Every study by its name, in the order in which they run."""
     from dqnrec_lite.studies import (
         defaults,
+        encodings,
         epsilon,
         improvements,
         loss,
@@ -25,5 +26,6 @@ def all_studies() -> dict[str, Study]:
     )
 
     studies = [shop.STUDY, epsilon.STUDY, pocket.STUDY, promise.STUDY, loss.STUDY]
+    studies += [encodings.STUDY]
     studies += [*tasks.TASKS.values(), *defaults.STUDIES, *improvements.STUDIES]
     return {study.name: study for study in studies}
