@@ -23,6 +23,7 @@ PENDING = {
 }  # fmt: skip
 PATHS = [path for path in sorted(FOLDER.glob("*.ipynb")) if path.stem not in PENDING]
 COLUMNS, SCREEN = 80, 40  # of code; lines of a cell that can be taken in at one look
+PROGRAM = 95  # lines of a snippet: a whole program, to copy, may take two looks
 CHECKS = "The checks of"  # how the prompt of a section's checks begins
 TITLE = re.compile(r"# \d+b?\. [^:\n]+: [^\n]+\n")  # the topic, then the question
 
@@ -43,7 +44,8 @@ def too_much(notebook: NotebookNode) -> Iterator[str]:
         yield f"{lines} lines of code that show, {words} words: at most {LINES} and {WORDS:,}"
     for cell in code_cells(notebook):
         source = cell.source.splitlines()
-        if not is_folded(cell) and len(source) > SCREEN:
+        most = PROGRAM if "snippet" in tags(cell) else SCREEN
+        if not is_folded(cell) and len(source) > most:
             yield f"{cell.id}: {len(source)} lines in one piece"
         for line in source:
             if len(line) > COLUMNS:
