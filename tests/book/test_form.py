@@ -17,7 +17,6 @@ from notebooks import FOLDER, LINES, WORDS, counts, is_folded, prompt
 
 # Not yet in this form; the list gets shorter, never longer.
 PENDING = {
-    "01_the_example",
     "05_bellman_targets", "06_q_network", "07_replay",
     "08_target_network", "09_training", "10_evaluation", "10b_elsewhere", "14_faster",
 }  # fmt: skip
