@@ -36,8 +36,6 @@ APART = {vision: 15.0 if vision == "grey" else 20.0 for vision in VISIONS}
 CUES = {
     "ch05-07-contraction-figure": "labels",
     "ch05-20-run-figure": "labels",
-    "ch05-23-done-figure": "labels",
-    "ch05-33-effect-figure": "labels",
     "ch06-19-heads-figure": "markers",
     "ch06-34-fqi-figure": "line styles",
     "ch14-33-curves-figure": "line styles",
