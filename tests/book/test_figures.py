@@ -34,6 +34,7 @@ del HUES["grey"], HUES["black"]
 APART = {vision: 15.0 if vision == "grey" else 20.0 for vision in VISIONS}
 # Figures with colours that some eyes take for each other: what tells them apart there. Looked at.
 CUES = {
+    "ch01-c-drawing": "labels",
     "ch05-07-contraction-figure": "labels",
     "ch05-20-run-figure": "labels",
     "ch06-19-heads-figure": "markers",

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import check
@@ -161,16 +162,18 @@ def test_a_run_stores_how_long_each_notebook_took_and_leaves_the_others(
 
 def wrong_code(notebook: NotebookNode) -> Iterator[str]:
     """Cells that were not run in order, or escape the comparison."""
-    cells = cells_of(notebook, "code")
-    for number, (cell, following) in enumerate(zip(cells, [*cells[1:], None], strict=True), 1):
+    for number, cell in enumerate(cells_of(notebook, "code"), 1):
         if cell.execution_count != number:
             yield f"{cell.id}: not run in order"
         if "NBVAL_SKIP" in cell.source or {"nbval-skip", "raises-exception"} & set(tags(cell)):
             yield f"{cell.id}: skipped, or may fail"
         if cell.source.startswith("%%capture"):
             yield f"{cell.id}: hides what it prints"
-        if is_ignored(cell) and not (following and ASSERTS.search(following.source)):
-            yield f"{cell.id}: its output is not compared, and the next cell asserts nothing"
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and is_ignored(cell):
+            rest = takewhile(lambda c: not c.source.startswith("## "), notebook.cells[place + 1 :])
+            if not any(c.cell_type == "code" and ASSERTS.search(c.source) for c in rest):
+                yield f"{cell.id}: its output is not compared, and its section asserts nothing"
 
 
 ASSERTS = re.compile(r"^\s*assert\b", re.M)
@@ -250,9 +253,9 @@ def test_the_checks_of_a_notebook_see_what_is_wrong():
     wrong = nbformat.v4.new_notebook(cells=cells)
     assert list(wrong_code(wrong)) == [
         "a: hides what it prints",
-        "a: its output is not compared, and the next cell asserts nothing",
         "b: not run in order",
         "b: skipped, or may fail",
+        "a: its output is not compared, and its section asserts nothing",
     ]
     assert list(undescribed_pictures(wrong)) == ["b: alt text ''", "b: caption ''"]
     assert list(stored_by_mistake(wrong)) == [
