@@ -41,6 +41,40 @@ def solve_oracle(
         The best items, (page_limit, 24, 5, 5, 16, 7) int8, by page, type, last category, the one
         before, needs and satisfaction; and the mean (discounted) return of a session.
     """
+    items, first = _plan(page_limit, weights, discount)
+    return items, float((_start_shares() * first.max(axis=-1)).sum())
+
+
+def first_page_values(
+    *,
+    page_limit: int = shop.PAGE_LIMIT,
+    weights: RewardWeights = DEFAULT_WEIGHTS,
+    discount: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each item is worth to a new customer if the oracle takes over on the second page.
+
+    Args:
+        page_limit: pages after which a session is cut off.
+        weights: what the shop pays for.
+        discount: gamma, in [0, 1].
+
+    Returns:
+        The share of each entry category with each type and set of needs, (4, 24, 16), of sum 1;
+        and the value of a session by type, needs and first item, (24, 16, 12).
+    """
+    favourite, second = shop.ENTRY
+    everyone = np.arange(shop.NUM_TYPES)
+    entry = np.full((len(shop.CATEGORIES), shop.NUM_TYPES), (1.0 - favourite - second) / 4)
+    entry[shop.TYPES[:, 0], everyone] += favourite
+    entry[shop.TYPES[:, 1], everyone] += second
+    shares = entry[:, :, np.newaxis] * _start_shares()
+    return shares, _plan(page_limit, weights, discount)[1]
+
+
+def _plan(
+    page_limit: int, weights: RewardWeights, discount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best items, as `solve_oracle` returns them, and q of a new customer, (24, 16, 12)."""
     check_whole("page_limit", page_limit, 1, 10_000)
     check_number("discount", discount, 0.0, 1.0)
     check_kind("weights", weights, RewardWeights)
@@ -57,7 +91,7 @@ def solve_oracle(
             [_item_values(i, after, chance, weights, discount) for i in range(shop.NUM_ITEMS)]
         )
         value, items[page] = q.max(axis=0), q.argmax(axis=0)
-    return items, float((_start_shares() * value[:, _NOTHING, _NOTHING, :, shop.START_LEVEL]).sum())
+    return items, np.moveaxis(q[:, :, _NOTHING, _NOTHING, :, shop.START_LEVEL], 0, -1)
 
 
 def _item_values(

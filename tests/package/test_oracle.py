@@ -5,7 +5,7 @@ import pytest
 
 from dqnrec_lite import evaluate, make_shop
 from dqnrec_lite.baselines import attentive_policy, fixed_policy, random_policy
-from dqnrec_lite.envs.oracle import oracle_policy, solve_oracle
+from dqnrec_lite.envs.oracle import first_page_values, oracle_policy, solve_oracle
 from dqnrec_lite.envs.shop import NUM_ITEMS
 from dqnrec_lite.evaluation import paired_difference
 from dqnrec_lite.rewards import RewardWeights
@@ -51,6 +51,19 @@ def test_the_plan_covers_every_hidden_state_of_every_page(solved):
     assert items.min() >= 0
     assert items.max() < NUM_ITEMS
     assert solve_oracle(page_limit=39)[1] < value
+
+
+def test_the_first_page_adds_up(solved):
+    """Chosen by who the customer is, it earns what the oracle earns; shares are those met."""
+    shares, values = first_page_values()
+    assert shares.sum() == pytest.approx(1.0)
+    assert (shares.sum(axis=0) * values.max(axis=-1)).sum() == pytest.approx(solved[1])
+    envs = make_shop(20_000, seed=14)
+    looks = envs.reset()[0]
+    entries = np.unique(looks, axis=0, return_counts=True)[1] / 20_000
+    assert np.sort(entries) == pytest.approx(np.sort(shares.sum(axis=(1, 2))), abs=0.015)
+    types = np.bincount(envs.customer_type, minlength=24) / 20_000
+    assert types == pytest.approx(shares.sum(axis=(0, 2)), abs=0.015)
 
 
 def test_it_refuses_customers_whose_minds_it_cannot_read(solved):
