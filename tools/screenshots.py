@@ -16,7 +16,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PICTURES = {
     "chapter.png": ("02_shop_as_mdp", "#what-is-a-session-worth", "light", 1024, 1),
     "dark.png": ("09_training", "#promised-and-earned", "dark", 1024, 1),
-    "phone.png": ("00_quickstart", "figure", "light", 360, 2),
+    "phone.png": ("00_quickstart", "#fig-ch00-scores", "light", 360, 2),
 }
 HEIGHT = 768
 
