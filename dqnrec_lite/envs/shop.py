@@ -7,7 +7,7 @@ shop: a *taste* (a favourite and a second category, thrift), *needs* (or not, in
 
 Every random draw is a hash of (seed, session, page, purpose). So single and vectorised views give
 the same sessions, and two policies meet the same customers with the same luck: common random
-numbers, the cheapest way to a fair comparison (chapter 10).
+numbers, the cheapest way to a fair comparison (chapter 11).
 
 Within a type the customer is a finite MDP; `dqnrec_lite.envs.oracle` solves it exactly.
 """

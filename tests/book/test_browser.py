@@ -50,7 +50,7 @@ SEARCHES = {
     "discount": "book/api.html",
     "replay buffer": "notebooks/07_replay.html",
     "target network": "notebooks/08_target_network.html",
-    "LinUCB": "notebooks/10_evaluation.html",
+    "LinUCB": "notebooks/11_evaluation.html",
     "Huber": "notebooks/06_q_network.html",
     "propensity": "book/glossary.html",
     "epsilon": "notebooks/09_training.html",

@@ -123,7 +123,7 @@ def test_the_studies_of_a_notebook_are_those_whose_names_it_quotes():
 
 
 def test_with_only_what_a_copy_carries_an_agent_learns_and_rows_are_read(bare, copies, tmp_path):
-    unpack, set_up = code_cells(copies["10b_elsewhere"])[:2]
+    unpack, set_up = code_cells(copies["13_elsewhere"])[:2]
     code = """
 import gymnasium as gym
 from dqnrec_lite import DQN, DQNConfig, evaluate, plotting, studies

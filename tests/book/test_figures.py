@@ -44,8 +44,8 @@ CUES = {
     "ch08-09-figure": "labels",
     "ch08-33-curves": "line styles",
     "ch09-19-figure": "panels",
-    "ch10-26-enough-figure": "labels",
-    "ch10-49-peeking-figure": "line styles",
+    "ch11-26-enough-figure": "labels",
+    "ch11-49-peeking-figure": "line styles",
 }
 # What the code of a figure with that cue must hold.
 SIGNS = {
