@@ -381,9 +381,9 @@ def test_a_changed_number_fails_with_notebook_and_cell_but_for_digits_after_abou
     assert "43" in result.stdout
 
 
-def test_the_smallest_dqn_of_chapter_1_is_one_block_to_copy_of_fewer_than_80_lines():
+def test_the_dqn_of_chapter_1_is_one_block_to_copy_of_fewer_than_80_lines():
     """That it runs alone, `test_a_snippet_runs_alone` sees: it is a snippet."""
-    cells = [c for c in code_cells("01_the_example") if c.source.startswith("# The smallest DQN")]
+    cells = [c for c in code_cells("01_the_example") if c.source.startswith("# A DQN, whole")]
     [whole] = cells
     assert "snippet" in tags(whole)
     lines = [line for line in whole.source.splitlines() if line.strip()]
