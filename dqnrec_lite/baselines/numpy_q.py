@@ -30,8 +30,8 @@ def new_weights(
 ) -> Weights:
     """First weights as `build_q_network` draws them, float32: one network for each seed.
 
-    He-uniform kernels before ReLU (He et al., arXiv:1502.01852), a head near zero, biases 0. The
-    numbers are not Keras's: the generators differ.
+    He-uniform kernels before ReLU, a head near zero, biases 0. The numbers are not Keras's: the
+    generators differ.
     """
     dice = [np.random.default_rng(seed) for seed in seeds]
     sizes = [observation_size, *hidden_sizes, num_actions]
