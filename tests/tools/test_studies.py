@@ -113,6 +113,18 @@ def test_the_standard_tasks_learn_what_they_must(name):
         assert passed.sum() >= 9, passed
 
 
+def test_a_task_can_begin_with_other_values_than_zeros():
+    task = tasks.TaskStudy(
+        name="hill", environment="MountainCar-v0", total_steps=tasks.LANES, required=None,
+        own={"updates_per_transition": 0.0}, methods={"none": {}, "low": {}},
+        first_values={"low": -100.0},
+    )  # fmt: skip
+    promised = {method: task.run(method, 0).figures["promise"] for method in task.methods}
+    assert promised["low"] == pytest.approx(promised["none"] - 100.0, abs=1e-3)
+    assert task.settings("low", 0)["first_value"] == -100.0
+    assert "first_value" not in task.settings("none", 0)
+
+
 def test_each_peers_row_was_made_with_our_settings_and_has_one_of_ours_beside_it():
     """Of CartPole with an older table. Stable-Baselines3 is not installed here."""
     rows = studies.rows("peers_sb3")
