@@ -18,7 +18,7 @@ from notebooks import FOLDER, LINES, WORDS, counts, is_folded, prompt
 # Not yet in this form; the list gets shorter, never longer.
 PENDING = {
     "06_q_network", "07_replay",
-    "08_target_network", "09_training", "11_evaluation", "13_elsewhere", "14_faster",
+    "08_target_network", "09_training", "11_evaluation", "14_faster",
 }  # fmt: skip
 PATHS = [path for path in sorted(FOLDER.glob("*.ipynb")) if path.stem not in PENDING]
 COLUMNS, SCREEN = 80, 40  # of code; lines of a cell that can be taken in at one look
