@@ -10,7 +10,8 @@ what is said of effects comes from the fresh seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -51,6 +52,43 @@ STUDIES = [
 ]  # fmt: skip
 
 
+# The cell that was best on the tuning seeds (`best_cell`); other settings are tried against it.
+CHOSEN = {"shop": "double", "pocket": "dueling, prioritised", "cartpole": "none"}
+FAMILIES: dict[str, dict[str, dict[str, Any]]] = {  # Holm's correction is over each
+    "exploration": {
+        "over half of the call": {"epsilon_fraction": 0.5},
+        "ending at 0.1": {"epsilon_end": 0.1},
+        "0.05 throughout": {"epsilon_start": 0.05},
+    },
+    "loss": {"Huber": {"loss": "huber"}},
+    "copies": {"half as many": {"copies": 0.5}, "twice as many": {"copies": 2.0}},
+    "hidden sizes": {
+        "64": {"hidden_sizes": (64, 64)},
+        "256": {"hidden_sizes": (256, 256)},
+    },
+}
+
+
+def settings_study(factorial: WorldStudy, cell: str) -> WorldStudy:
+    """All settings of `FAMILIES` in the cell, fresh seeds; the cell itself has its rows already."""
+    config = factorial.config(cell, 0)
+    every = config.sync_every(config.updates_per_transition * factorial.steps)
+    methods = {}
+    for family in FAMILIES.values():
+        for name, change in family.items():
+            copies = change.get("copies")
+            made = {"target_sync_every": round(every / copies)} if copies else change
+            methods[name] = {**CELLS[cell], **made}
+    return replace(
+        factorial, name=factorial.name.replace("improvements", "settings"), methods=methods,
+        seeds=FRESH,
+    )  # fmt: skip
+
+
+SETTINGS = [settings_study(each, CHOSEN[each.world]) for each in STUDIES if each.world in CHOSEN]
+STUDIES += SETTINGS
+
+
 class Effect(NamedTuple):
     """What a switch, or several together, does to the score; its unit."""
 
@@ -77,7 +115,7 @@ def effects(scores: np.ndarray, matters: float) -> dict[str, Effect]:
         is below 0.05; else "small" where the interval lies within what matters; else "undecided".
     """
     cells = scores.reshape(-1, *[2] * len(SWITCHES))
-    found: dict[str, tuple[np.ndarray, float]] = {}
+    found: dict[str, np.ndarray] = {}
     for chosen in sorted(product((1, 0), repeat=len(SWITCHES)), key=sum):
         if not any(chosen):
             continue
@@ -85,13 +123,32 @@ def effects(scores: np.ndarray, matters: float) -> dict[str, Effect]:
         for axis, on in enumerate(chosen, start=1):
             weights = np.array([-1.0, 1.0] if on else [1.0, 1.0])
             signed = signed * weights.reshape([-1 if a == axis else 1 for a in range(cells.ndim)])
-        each = signed.reshape(len(scores), -1).sum(axis=1) / (scores.shape[1] / 2)
         name = " x ".join(n for n, on in zip(SWITCHES, chosen, strict=True) if on)
-        found[name] = each, float(stats.ttest_1samp(each, 0.0).pvalue)
-    corrected = holm([p for _, p in found.values()])
+        found[name] = signed.reshape(len(scores), -1).sum(axis=1) / (scores.shape[1] / 2)
+    return _verdicts(found, matters)
+
+
+def gains(base: np.ndarray, tried: Mapping[str, np.ndarray], matters: float) -> dict[str, Effect]:
+    """What each setting of a family does against the cell's own, paired over seeds.
+
+    Args:
+        base: (seeds,) scores of the cell as it is.
+        tried: (seeds,) scores of each setting of one family, same seeds.
+        matters: the difference that would matter, named before.
+
+    Returns:
+        Effects by name, as of `effects`; Holm's correction is over the family.
+    """
+    return _verdicts({name: scores - base for name, scores in tried.items()}, matters)
+
+
+def _verdicts(found: Mapping[str, np.ndarray], matters: float) -> dict[str, Effect]:
+    """Of one number a seed for each effect of a family."""
+    alone = [stats.ttest_1samp(each, 0.0).pvalue if each.any() else 1.0 for each in found.values()]
+    corrected = holm([float(p) for p in alone])
     return {
         name: _effect(each, p, matters)
-        for (name, (each, _)), p in zip(found.items(), corrected, strict=True)
+        for (name, each), p in zip(found.items(), corrected, strict=True)
     }
 
 

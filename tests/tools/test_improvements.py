@@ -8,8 +8,8 @@ from dqnrec_lite import DQNConfig
 from dqnrec_lite.studies import defaults, improvements, study
 from dqnrec_lite.studies.__main__ import main
 from dqnrec_lite.studies.defaults import Candidate
-from dqnrec_lite.studies.improvements import CELLS, SWITCHES, effects, holm
-from dqnrec_lite.studies.worlds import WORLDS
+from dqnrec_lite.studies.improvements import CELLS, CHOSEN, SWITCHES, effects, gains, holm
+from dqnrec_lite.studies.worlds import TUNING, WORLDS
 
 
 def made(**sizes: float) -> np.ndarray:
@@ -61,6 +61,35 @@ def test_holm_corrects_as_by_hand_and_keeps_the_family_wise_error():
         p = stats.ttest_1samp(rng.normal(size=(10, 15)), 0.0).pvalue
         wrong += min(holm(p)) < 0.05
     assert 0.03 < wrong / 1000 < 0.07
+
+
+@pytest.mark.parametrize("world", CHOSEN)
+def test_the_cell_that_settings_are_tried_against_was_best_on_the_tuning_seeds(world):
+    rows = study.rows(f"improvements_{world}")
+    scores = {
+        cell: np.mean(
+            [
+                row["figures"]["score"]
+                for row in rows
+                if row["method"] == cell and row["seed"] in TUNING
+            ]
+        )
+        for cell in CELLS
+    }
+    assert max(scores, key=scores.__getitem__) == CHOSEN[world]
+
+
+def test_gains_are_paired_over_seeds_and_corrected_over_the_family():
+    rng = np.random.default_rng(3)
+    base = rng.normal(size=10)
+    tried = {"better": base + 0.2, "as good": base.copy(), "luckier": rng.normal(size=10)}
+    tried["better"] += 0.01 * rng.normal(size=10)
+    found = gains(base, tried, matters=0.1)
+    assert found["better"].mean == pytest.approx(0.2, abs=0.02)
+    alone = stats.ttest_rel(tried["better"], base).pvalue
+    assert found["better"].p == pytest.approx(3 * alone)
+    verdicts = {name: effect.verdict for name, effect in found.items()}
+    assert verdicts == {"better": "helps", "as good": "small", "luckier": "undecided"}
 
 
 def test_every_world_of_the_studies_makes_its_settings():
