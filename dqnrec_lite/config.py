@@ -72,7 +72,7 @@ class DQNConfig:
 
     loss: str = setting("mse", check_choice, "mse", "huber")
     """On the chosen action's value: "mse", or "huber" (delta 1), whose values can run away where TD
-    errors stay above 1: there all errors weigh the same, large or small (the book, chapter 6)."""
+    errors stay above 1: there all errors weigh the same, large or small (the book, chapter 8)."""
 
     double: bool = setting(False, check_bool)
     """Double DQN's target (van Hasselt, Guez & Silver, arXiv:1509.06461, equation 4)."""
