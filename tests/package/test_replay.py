@@ -81,7 +81,7 @@ def test_the_buffer_takes_shapes_and_types_after_its_example():
 
 
 def looks_uniform(rows: np.ndarray, stored: int) -> bool:
-    """Pearson's test, on both sides: neither are rows preferred, nor is it more even than chance."""
+    """Pearson's test on both sides: no row is preferred, nor are all more even than by chance."""
     seen = np.bincount(rows, minlength=stored)
     return len(seen) == stored and 1e-4 < stats.chisquare(seen).pvalue < 1 - 1e-4
 
