@@ -21,11 +21,12 @@ def all_studies() -> dict[str, Study]:
         loss,
         pocket,
         promise,
+        replay,
         shop,
         tasks,
     )
 
     studies = [shop.STUDY, epsilon.STUDY, pocket.STUDY, promise.STUDY, loss.STUDY]
-    studies += [encodings.STUDY]
+    studies += [encodings.STUDY, replay.STUDY]
     studies += [*tasks.TASKS.values(), *defaults.STUDIES, *improvements.STUDIES]
     return {study.name: study for study in studies}

@@ -80,16 +80,30 @@ def test_the_buffer_takes_shapes_and_types_after_its_example():
     assert (data.reward.shape, data.reward.dtype) == ((5,), np.float32)
 
 
+def looks_uniform(rows: np.ndarray, stored: int) -> bool:
+    """Pearson's test on both sides: no row is preferred, nor are all more even than by chance."""
+    seen = np.bincount(rows, minlength=stored)
+    return len(seen) == stored and 1e-4 < stats.chisquare(seen).pvalue < 1 - 1e-4
+
+
 def test_sampling_is_uniform_over_what_is_stored_and_nothing_else():
     for stored in (40, 100, 170):
         buffer = buffer_of(100, 3)
         for first in range(0, stored, 10):
             buffer.add(numbered(first, 10))
         drawn = buffer.sample(50_000, np.random.default_rng(1)).observation[:, 0].astype(int)
-        oldest = max(0, stored - 100)
-        seen = np.bincount(drawn - oldest)
-        assert len(seen) == min(stored, 100)
-        assert stats.chisquare(seen).pvalue > 1e-4
+        assert looks_uniform(drawn - max(0, stored - 100), min(stored, 100))
+
+
+def test_samplers_that_are_not_uniform_are_noticed():
+    rng, count = np.random.default_rng(1), 10_000
+    wrong = {
+        "forgets the newest row": rng.integers(0, 99, count),
+        "prefers old rows slightly": (100 * rng.random(count) ** 1.15).astype(int),
+        "draws from rows not yet filled": rng.integers(0, 200, count),
+        "walks through the rows in turn": np.arange(count) % 100,
+    }
+    assert [name for name, rows in wrong.items() if looks_uniform(rows, 100)] == []
 
 
 def test_the_rows_of_a_sample_belong_together():
